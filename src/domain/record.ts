@@ -1,0 +1,271 @@
+// What is known of a domain for good, and the changes to it. The database holds one record a domain; a change is
+// applied in the same transaction as the journal entry that made it true. Pure: `applyChange` is the only way to a new record.
+
+import type { Image, StorageSource } from '../block/layer.js';
+import { sameSource } from '../block/layer.js';
+import { assert } from '../std/assert.js';
+import type { Definition } from './definition.js';
+import type { Disk, DiskMirror } from './disk.js';
+import { imagesOf } from './disk.js';
+import type { Snapshot } from './snapshot.js';
+import type { DomainState } from './state.js';
+
+/** What we need to know of a mirror besides its `<mirror>`. */
+export interface MirrorRecord {
+  readonly target: string;
+  readonly jobId: string;
+  /** Name QEMU gives the filter node that the job puts above the source. */
+  readonly filter: string;
+  /**
+   * `ours`: we made the destination's overlay, its header names the source's base. `reuse`: the caller made it and its
+   * chain; the pivot swings to that chain (design §4).
+   */
+  readonly made: 'ours' | 'reuse';
+  /** The snapshot object that owns it; null once it was forgotten (METADATA_ONLY) or never kept (NO_METADATA). */
+  readonly snapshot: string | null;
+  /** The `ferry move` that owns it, by operation; null when a libvirt client asked for it. */
+  readonly move: number | null;
+}
+
+/** A domain that has a QEMU process. */
+export interface LiveRecord {
+  /** libvirt's domain id, never used twice in one life of the host. */
+  readonly id: number;
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat: with the pid, the identity of a process. Zero until it was read. */
+  readonly startTicks: number;
+  readonly definition: Definition;
+  readonly state: DomainState;
+  /** The index that the next opened image gets; counts up while the process lives. */
+  readonly nextIndex: number;
+  readonly mirrors: readonly MirrorRecord[];
+}
+
+/** The images of one disk, active first, without indexes. */
+export interface RecordedChain {
+  readonly target: string;
+  readonly images: readonly Image[];
+}
+
+/** A domain, whole. Not both `persistent` and `live` are null. */
+export interface DomainRecord {
+  readonly uuid: string;
+  readonly name: string;
+  readonly persistent: Definition | null;
+  readonly live: LiveRecord | null;
+  readonly autostart: boolean;
+  /** Oldest first. */
+  readonly snapshots: readonly Snapshot[];
+  readonly currentSnapshot: string | null;
+  /** Why a domain that does not run does not. */
+  readonly lastState: DomainState;
+  /** The whole chain of each disk as it was last known: a start uses it, never a header alone (design §4), and refuses when they differ (law 7). */
+  readonly chains: readonly RecordedChain[];
+  /** Set when QEMU died with a mirror on: `start` is refused with this text (owed mirrors). */
+  readonly owed: string | null;
+}
+
+/** Law 13: an image that must not be opened writably although nobody has it open. */
+export interface ImageRole {
+  readonly path: string;
+  readonly role: 'stale' | 'unfinished';
+  readonly domain: string;
+  readonly target: string;
+  /** The image that is live for that disk instead. */
+  readonly live: string;
+  readonly sinceSeconds: number;
+}
+
+/** What goes out to clients: lifecycle with libvirt's numbers, block jobs, and our own. */
+export type HostEvent =
+  | { readonly type: 'lifecycle'; readonly id: number; readonly event: number; readonly detail: number }
+  | { readonly type: 'block-job'; readonly path: string | null; readonly target: string; readonly job: number; readonly status: number }
+  | { readonly type: 'monitor'; readonly event: string; readonly details: string | null }
+  | { readonly type: 'operation'; readonly operation: number; readonly kind: string; readonly status: string; readonly message: string };
+
+/** One change of what is known. Data only: it is stored with the journal entry that made it true. */
+export type Change =
+  | { readonly change: 'define'; readonly definition: Definition }
+  | { readonly change: 'undefine' }
+  | { readonly change: 'autostart'; readonly on: boolean }
+  | { readonly change: 'start'; readonly live: LiveRecord }
+  | { readonly change: 'identify'; readonly pid: number; readonly startTicks: number; readonly definition: Definition | null }
+  | { readonly change: 'stop'; readonly state: DomainState; readonly owed: string | null }
+  | { readonly change: 'state'; readonly state: DomainState }
+  | { readonly change: 'next-index'; readonly nextIndex: number }
+  /** The disk now reads and writes `images` (active first). The persistent definition follows iff it named `was`. */
+  | { readonly change: 'chain'; readonly target: string; readonly images: readonly Image[]; readonly was: StorageSource }
+  | { readonly change: 'mirror'; readonly mirror: MirrorRecord; readonly disk: DiskMirror }
+  | { readonly change: 'mirror-ready'; readonly target: string; readonly ready: DiskMirror['ready'] }
+  | { readonly change: 'mirror-owner'; readonly target: string; readonly snapshot: string | null }
+  | { readonly change: 'mirror-end'; readonly target: string }
+  | { readonly change: 'put-snapshot'; readonly snapshot: Snapshot; readonly current: boolean }
+  | { readonly change: 'delete-snapshot'; readonly name: string }
+  | { readonly change: 'current-snapshot'; readonly name: string | null }
+  | { readonly change: 'role'; readonly role: ImageRole }
+  | { readonly change: 'forget-role'; readonly path: string }
+  | { readonly change: 'event'; readonly event: HostEvent };
+
+/**
+ * The record after `change`; null when nothing is left of the domain (undefined while off, or a transient one that stopped).
+ * Roles and events belong to the host, not to a record, and leave it as it is.
+ */
+export function applyChange(record: DomainRecord | null, change: Change): DomainRecord | null {
+  if (change.change === 'role' || change.change === 'forget-role' || change.change === 'event') return record;
+  if (change.change === 'define') return define(record, change.definition);
+  if (change.change === 'start') return start(record, change.live);
+  assert(record !== null, `change '${change.change}' of a domain that is not known`);
+  switch (change.change) {
+    case 'undefine':
+      return record.live === null ? null : { ...record, persistent: null, autostart: false, owed: null };
+    case 'autostart':
+      return { ...record, autostart: change.on };
+    case 'stop':
+      return record.persistent === null ? null : { ...record, live: null, lastState: change.state, owed: change.owed };
+    case 'put-snapshot':
+      return {
+        ...record,
+        snapshots: [...record.snapshots.filter((s) => s.name !== change.snapshot.name), change.snapshot],
+        currentSnapshot: change.current ? change.snapshot.name : record.currentSnapshot,
+      };
+    case 'delete-snapshot':
+      return deleteSnapshot(record, change.name);
+    case 'current-snapshot':
+      return { ...record, currentSnapshot: change.name };
+    case 'chain':
+      return changeChain(record, change.target, change.images, change.was);
+    default:
+      return changeLive(record, change);
+  }
+}
+
+function define(record: DomainRecord | null, definition: Definition): DomainRecord {
+  const fresh: DomainRecord = {
+    uuid: definition.uuid,
+    name: definition.name,
+    persistent: definition,
+    live: null,
+    autostart: false,
+    snapshots: [],
+    currentSnapshot: null,
+    lastState: { state: 'shutoff', reason: 'unknown' },
+    chains: [],
+    owed: null,
+  };
+  return { ...(record ?? fresh), name: definition.name, persistent: definition };
+}
+
+function start(record: DomainRecord | null, live: LiveRecord): DomainRecord {
+  const transient: DomainRecord = {
+    uuid: live.definition.uuid,
+    name: live.definition.name,
+    persistent: null,
+    live,
+    autostart: false,
+    snapshots: [],
+    currentSnapshot: null,
+    lastState: { state: 'shutoff', reason: 'unknown' },
+    chains: [],
+    owed: null,
+  };
+  const chains = live.definition.disks.flatMap((disk) =>
+    disk.source === null ? [] : [{ target: disk.target, images: imagesOf(disk).map((image) => ({ ...image, index: null })) }],
+  );
+  return { ...(record ?? transient), live, chains, owed: null };
+}
+
+/** Children of the deleted snapshot get its parent; if it was current, its parent becomes current (virDomainSnapshotDelete METADATA_ONLY). */
+function deleteSnapshot(record: DomainRecord, name: string): DomainRecord {
+  const gone = record.snapshots.find((s) => s.name === name);
+  if (gone === undefined) return record;
+  return {
+    ...record,
+    snapshots: record.snapshots
+      .filter((s) => s.name !== name)
+      .map((s) => (s.parent === name ? { ...s, parent: gone.parent } : s)),
+    currentSnapshot: record.currentSnapshot === name ? gone.parent : record.currentSnapshot,
+  };
+}
+
+function changeChain(record: DomainRecord, target: string, images: readonly Image[], was: StorageSource): DomainRecord {
+  const live = record.live === null ? null : { ...record.live, definition: withChain(record.live.definition, target, images) };
+  const named = record.persistent?.disks.find((disk) => disk.target === target);
+  const follows = named?.source != null && sameSource(named.source, was);
+  if (!follows || record.persistent === null) return { ...record, live };
+  const unindexed = images.map((image) => ({ ...image, index: null }));
+  const persistent = withChain(record.persistent, target, unindexed);
+  // Who left the chain to be followed from the headers still does; what was found is in `chains`.
+  return {
+    ...record,
+    live,
+    persistent: named.backing === null ? mapDisk(persistent, target, (disk) => ({ ...disk, backing: null })) : persistent,
+    chains: withRecordedChain(record.chains, target, unindexed),
+  };
+}
+
+function withRecordedChain(chains: readonly RecordedChain[], target: string, images: readonly Image[]): readonly RecordedChain[] {
+  return [...chains.filter((chain) => chain.target !== target), { target, images }];
+}
+
+function withChain(definition: Definition, target: string, images: readonly Image[]): Definition {
+  const top = images[0];
+  assert(top !== undefined, `a disk without an image: ${target}`);
+  return mapDisk(definition, target, (disk) => ({
+    ...disk,
+    source: top.source,
+    format: top.format,
+    index: top.index,
+    backing: images.slice(1),
+  }));
+}
+
+function mapDisk(definition: Definition, target: string, change: (disk: Disk) => Disk): Definition {
+  return { ...definition, disks: definition.disks.map((disk) => (disk.target === target ? change(disk) : disk)) };
+}
+
+type LiveChange = Extract<
+  Change,
+  { readonly change: 'identify' | 'state' | 'next-index' | 'mirror' | 'mirror-ready' | 'mirror-owner' | 'mirror-end' }
+>;
+
+function changeLive(record: DomainRecord, change: LiveChange): DomainRecord {
+  const live = record.live;
+  // A QEMU that died in between took all of this with it.
+  if (live === null) return record;
+  switch (change.change) {
+    case 'identify':
+      return { ...record, live: { ...live, pid: change.pid, startTicks: change.startTicks, definition: change.definition ?? live.definition } };
+    case 'state':
+      return { ...record, live: { ...live, state: change.state } };
+    case 'next-index':
+      return { ...record, live: { ...live, nextIndex: Math.max(live.nextIndex, change.nextIndex) } };
+    case 'mirror':
+      return {
+        ...record,
+        live: {
+          ...live,
+          mirrors: [...live.mirrors.filter((m) => m.target !== change.mirror.target), change.mirror],
+          definition: mapDisk(live.definition, change.mirror.target, (disk) => ({ ...disk, mirror: change.disk })),
+        },
+      };
+    case 'mirror-ready':
+      return { ...record, live: { ...live, definition: mapDisk(live.definition, change.target, (disk) => readyAs(disk, change.ready)) } };
+    case 'mirror-owner':
+      return {
+        ...record,
+        live: { ...live, mirrors: live.mirrors.map((m) => (m.target === change.target ? { ...m, snapshot: change.snapshot } : m)) },
+      };
+    case 'mirror-end':
+      return {
+        ...record,
+        live: {
+          ...live,
+          mirrors: live.mirrors.filter((m) => m.target !== change.target),
+          definition: mapDisk(live.definition, change.target, (disk) => ({ ...disk, mirror: null })),
+        },
+      };
+  }
+}
+
+const readyAs = (disk: Disk, ready: DiskMirror['ready']): Disk =>
+  disk.mirror === null ? disk : { ...disk, mirror: { ...disk.mirror, ready } };

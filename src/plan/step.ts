@@ -1,0 +1,138 @@
+// The steps that a plan is made of. Data only: a plan can be printed, diffed, journaled, sent to another host.
+// What each kind does, how it is undone and how the world is asked about it stands in job/effects.
+
+import type { Format } from '../block/layer.js';
+import type { BlockdevOptions } from '../block/node.js';
+import type { Change } from '../domain/record.js';
+import { assert } from '../std/assert.js';
+
+/** One disk of a snapshot transaction: `overlay` goes on top of `node`. */
+export interface SnapshotDisk {
+  readonly target: string;
+  readonly node: string;
+  readonly overlay: string;
+  readonly overlayPath: string;
+  readonly basePath: string;
+}
+
+/** One disk of a pivot (law 4). */
+export interface PivotDisk {
+  readonly target: string;
+  readonly jobId: string;
+  readonly job: 'copy' | 'commit';
+  /** Root of the disk before and after. */
+  readonly from: string;
+  readonly to: string;
+  /** Options for `blockdev-reopen` of `to`, given under the pause just before `job-complete` (law 3). Null: nothing to swing. */
+  readonly swing: BlockdevOptions | null;
+  /** What the header of `to` is made to name afterwards, still in the pause. Null: it names the right image already. */
+  readonly header: string | null;
+  /** For a commit whose QEMU died: the two files, so that it can be finished without QEMU. */
+  readonly offline: { readonly overlayPath: string; readonly basePath: string } | null;
+}
+
+export interface QemuStart {
+  readonly emulator: string;
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly pidFile: string;
+  readonly qmpSocket: string;
+  readonly logFile: string;
+}
+
+interface Steps {
+  /** A new qcow2 image; refuses a file that has something in it. `existed`: an empty file was there before and stays after an undo. */
+  'create-image': {
+    readonly path: string;
+    readonly sizeBytes: bigint;
+    readonly backing: { readonly path: string; readonly format: Format } | null;
+    readonly clusterSizeBytes: number | null;
+    readonly existed: boolean;
+  };
+  /** QAPI `blockdev-add`. */
+  'open-node': { readonly options: BlockdevOptions };
+  /** QAPI `blockdev-del`; undone by opening it again. */
+  'close-node': { readonly options: BlockdevOptions };
+  /** One `transaction` of `blockdev-snapshot` over all disks. Undone by committing the overlays back (law 4). */
+  'snapshot': { readonly disks: readonly SnapshotDisk[] };
+  /** QAPI `blockdev-mirror`, never finalized or dismissed by QEMU itself (law 10). */
+  'start-mirror': {
+    readonly jobId: string;
+    readonly device: string;
+    readonly target: string;
+    readonly filter: string;
+    readonly sync: 'top' | 'full';
+    readonly copyMode: 'background' | 'write-blocking';
+  };
+  /** QAPI `block-commit` of an active layer: ends by a pivot. */
+  'start-commit': {
+    readonly jobId: string;
+    readonly device: string;
+    readonly base: string;
+    readonly filter: string;
+    readonly offline: { readonly overlayPath: string; readonly basePath: string };
+  };
+  /** Waits until every job is READY. Changes nothing; may take long, so the domain is not locked meanwhile. */
+  'wait-ready': { readonly jobIds: readonly string[] };
+  /** Copies a frozen image to `to` by way of `to`.part: data, fsync, header naming `backing`, rename, fsync of the folder. */
+  'copy-image': {
+    readonly from: string;
+    readonly to: string;
+    readonly format: Format;
+    readonly backing: { readonly path: string; readonly format: Format } | null;
+  };
+  /** Law 4 over all disks; leaves the guest stopped, `resume-guest` follows. */
+  'pivot': { readonly disks: readonly PivotDisk[] };
+  /** Lets the guest go on as its record says: a guest that its user suspended stays so. */
+  'resume-guest': Record<never, never>;
+  /** Stops the CPUs because the user wants it. */
+  'pause-guest': Record<never, never>;
+  /** Ends a job without switching (force) and dismisses it. Gone already is fine. */
+  'cancel-job': { readonly jobId: string };
+  /** Ends READY copies softly: each target is left an exact point in time (block-job-cancel without force). */
+  'seal-job': { readonly jobId: string };
+  /** Dismisses jobs that concluded. */
+  'dismiss-jobs': { readonly jobIds: readonly string[] };
+  /** Removes a file of ours. Its undo is impossible, so it stands behind the commit step only. */
+  'remove-file': { readonly path: string };
+  /** Starts QEMU with its CPUs stopped and waits for its monitor. */
+  'start-qemu': { readonly start: QemuStart };
+  /** Ends QEMU, by force if need be, and waits until the process is no more. */
+  'kill-qemu': { readonly pidFile: string };
+  /** Asks the guest: ACPI power button, or a reset. */
+  'signal-guest': { readonly signal: 'powerdown' | 'reset' };
+  /** Nothing outside: only its changes of what is known. */
+  'record': Record<never, never>;
+}
+
+export type StepKind = keyof Steps;
+
+/** A step of one kind. `changes` become true in the same transaction as the entry `done`. */
+export type StepOf<K extends StepKind> = { readonly [P in K]: { readonly kind: P; readonly changes?: readonly Change[] } & Steps[P] }[K];
+
+export type Step = StepOf<StepKind>;
+
+/** Steps before `commitAt` are undone after a failure; steps from it on are finished instead. */
+export interface Plan {
+  readonly operation: string;
+  /** UUID of the domain; everything in a plan is about one. */
+  readonly domain: string;
+  readonly domainName: string;
+  readonly steps: readonly Step[];
+  readonly commitAt: number;
+}
+
+/** A request that cannot be planned: nothing was touched. */
+export interface Refusal {
+  readonly refusal: Error;
+}
+
+/** Rules that every plan keeps; broken ones are bugs of a planner. */
+export function checkPlan(plan: Plan): void {
+  assert(plan.commitAt >= 0 && plan.commitAt <= plan.steps.length, 'the commit step stands in the plan');
+  for (const [i, step] of plan.steps.entries()) {
+    // What is known must not run ahead of what can still be undone.
+    assert(step.changes === undefined || i >= plan.commitAt - 1, `changes of step ${i} (${step.kind}) come before the commit step`);
+    assert(step.kind !== 'remove-file' || i >= plan.commitAt, `step ${i} removes a file before the commit step`);
+  }
+}

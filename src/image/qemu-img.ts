@@ -1,0 +1,206 @@
+// The image store on this host: node's file system calls, and qemu-img for what is inside an image.
+
+import { execFile, spawn } from 'node:child_process';
+import { constants } from 'node:fs';
+import * as fs from 'node:fs/promises';
+import * as nodePath from 'node:path';
+import { z } from 'zod';
+import type { Format } from '../block/layer.js';
+import { QemuError, StateError, SystemError, messageOf } from '../std/errors.js';
+import type { Backing, CopyImage, CreateImage, FileFacts, ImageInfo, ImageStore } from './store.js';
+
+const TOOL_TIMEOUT_MS = 60_000;
+
+/** The images of this host. `qemuImg` is the binary, found in PATH when it has no slash. */
+export function hostImages(qemuImg = 'qemu-img'): ImageStore {
+  const run = (args: readonly string[], timeoutMs = TOOL_TIMEOUT_MS): Promise<string> => runTool(qemuImg, args, timeoutMs);
+  return {
+    stat,
+    info: (path, format) => info(run, path, format),
+    create: (image) => create(run, image),
+    isEmpty: (path, format) => isEmpty(run, path, format),
+    copy,
+    setBacking: (path, backing) => setBacking(run, path, backing),
+    commitOffline: (overlay, base) => commitOffline(run, overlay, base),
+    rename,
+    remove,
+    truncate: (path) => fs.truncate(path, 0),
+    sync,
+    freeBytes,
+  };
+}
+
+type Run = (args: readonly string[], timeoutMs?: number) => Promise<string>;
+
+/** Runs a tool of QEMU without a shell; its own words are in the error. */
+export function runTool(tool: string, args: readonly string[], timeoutMs: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    execFile(tool, args, { timeout: timeoutMs, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout);
+      else reject(new QemuError(`${tool} ${args[0] ?? ''}: ${stderr.trim() || error.message}`, { cause: error }));
+    });
+  });
+}
+
+async function stat(path: string): Promise<FileFacts | null> {
+  try {
+    const found = await fs.stat(path, { bigint: true });
+    const kind = found.isFile() ? 'file' : found.isBlockDevice() ? 'block' : 'other';
+    const can = (mode: number): Promise<boolean> =>
+      fs.access(path, mode).then(
+        () => true,
+        () => false,
+      );
+    return { kind, sizeBytes: found.size, readable: await can(constants.R_OK), writable: await can(constants.W_OK) };
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return null;
+    throw new SystemError(`look at ${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+const infoSchema = z.object({
+  'virtual-size': z.number(),
+  'actual-size': z.number().optional(),
+  'cluster-size': z.number().optional(),
+  'backing-filename': z.string().optional(),
+  'backing-filename-format': z.string().optional(),
+  encrypted: z.boolean().optional(),
+  snapshots: z.array(z.unknown()).optional(),
+  'format-specific': z
+    .object({ data: z.looseObject({ 'data-file': z.string().optional(), corrupt: z.boolean().optional() }) })
+    .optional(),
+});
+
+async function info(run: Run, path: string, format: Format): Promise<ImageInfo | null> {
+  if ((await stat(path)) === null) return null;
+  // -U: a guest may have it open; only the header is read.
+  const said = infoSchema.parse(JSON.parse(await run(['info', '-U', '--output=json', jsonName(path, format)])));
+  const data = said['format-specific']?.data;
+  const special = [
+    ...(data?.['data-file'] === undefined ? [] : [`an external data file (${data['data-file']})`]),
+    ...(data?.corrupt === true ? ['marked corrupt'] : []),
+    ...(said.encrypted === true ? ['encrypted'] : []),
+  ];
+  return {
+    path,
+    format,
+    virtualSizeBytes: BigInt(said['virtual-size']),
+    actualSizeBytes: BigInt(said['actual-size'] ?? 0),
+    clusterSizeBytes: said['cluster-size'] ?? null,
+    backing:
+      said['backing-filename'] === undefined
+        ? null
+        : { filename: said['backing-filename'], format: said['backing-filename-format'] ?? null },
+    special,
+    snapshots: said.snapshots?.length ?? 0,
+  };
+}
+
+/** An image by options in JSON, which needs no quoting: the header alone unless `backing` is given. */
+const jsonName = (path: string, format: Format, backing: Backing | null = null): string =>
+  `json:${JSON.stringify({
+    driver: format,
+    file: protocolOf(path),
+    ...(format === 'qcow2' ? { backing: backing === null ? null : { driver: backing.format, file: protocolOf(backing.path) } } : {}),
+  })}`;
+
+const protocolOf = (path: string): { readonly driver: string; readonly filename: string } => ({
+  driver: path.startsWith('/dev/') ? 'host_device' : 'file',
+  filename: path,
+});
+
+async function create(run: Run, image: CreateImage): Promise<void> {
+  const backing = image.backing === null ? [] : ['-u', '-b', image.backing.path, '-F', image.backing.format];
+  const options = image.clusterSizeBytes === null ? [] : ['-o', `cluster_size=${image.clusterSizeBytes}`];
+  await run(['create', '-q', '-f', image.format, ...backing, ...options, image.path, image.sizeBytes.toString()]);
+  await sync(image.path);
+}
+
+const mapSchema = z.array(z.object({ present: z.boolean(), data: z.boolean() }));
+
+async function isEmpty(run: Run, path: string, format: Format): Promise<boolean> {
+  const map = mapSchema.parse(JSON.parse(await run(['map', '-U', '--output=json', jsonName(path, format)])));
+  // With no backing opened, what the image does not hold itself is `present: false`; explicit zeroes are its own.
+  return map.every((extent) => !extent.data && !extent.present);
+}
+
+/** `cp` knows holes, reflinks and copy_file_range, which Node does not (measured: as fast as it gets on local storage). */
+async function copy({ from, to, onProgress, signal }: CopyImage): Promise<void> {
+  const total = (await fs.stat(from)).blocks * 512;
+  const child = spawn('cp', ['--sparse=always', '--reflink=auto', '--', from, to], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const abort = (): void => void child.kill('SIGKILL');
+  signal.addEventListener('abort', abort);
+  if (signal.aborted) abort();
+  const progress = setInterval(() => {
+    fs.stat(to).then(
+      (done) => onProgress(BigInt(Math.min(done.blocks * 512, total)), BigInt(total)),
+      () => undefined, // not there yet
+    );
+  }, 200);
+  let complaint = '';
+  child.stderr.on('data', (text: Buffer) => (complaint += text.toString()));
+  try {
+    const code = await new Promise<number | null>((resolve, reject) => {
+      child.on('close', resolve);
+      child.on('error', reject);
+    });
+    if (signal.aborted) throw new StateError('OPERATION_ABORTED', `copy ${from} to ${to}: canceled`);
+    if (code !== 0) throw new SystemError(`copy ${from} to ${to}: ${complaint.trim() || `cp ended with ${code}`}; make room or check the path, then try again`);
+  } finally {
+    clearInterval(progress);
+    signal.removeEventListener('abort', abort);
+  }
+  await sync(to);
+  onProgress(BigInt(total), BigInt(total));
+}
+
+async function setBacking(run: Run, path: string, backing: Backing | null): Promise<void> {
+  const to = backing === null ? ['-b', ''] : ['-b', backing.path, '-F', backing.format];
+  await run(['rebase', '-q', '-u', '-f', 'qcow2', ...to, path]);
+  await sync(path);
+}
+
+async function commitOffline(run: Run, overlay: string, base: Backing): Promise<void> {
+  // Every name explicit: the header may say something else than the journal (law 7).
+  await run(['commit', '-q', '-d', jsonName(overlay, 'qcow2', base)], 3_600_000);
+  await sync(base.path);
+}
+
+async function rename(from: string, to: string): Promise<void> {
+  await fs.rename(from, to);
+  await syncFolder(to);
+}
+
+async function remove(path: string): Promise<void> {
+  await fs.rm(path, { force: true });
+  await syncFolder(path).catch((error: unknown) => {
+    if (codeOf(error) !== 'ENOENT') throw error;
+  });
+}
+
+async function sync(path: string): Promise<void> {
+  const file = await fs.open(path, 'r+');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await syncFolder(path);
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await fs.open(nodePath.dirname(path), 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+async function freeBytes(folder: string): Promise<bigint> {
+  const found = await fs.statfs(folder, { bigint: true });
+  return found.bavail * found.bsize;
+}
+
+const codeOf = (error: unknown): string | null =>
+  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : null;

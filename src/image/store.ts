@@ -1,0 +1,72 @@
+// Files on storage: created, looked at, copied, made durable. Everything about their inside is QEMU's own tools';
+// nothing here decides, and nothing here opens an image that a guest writes.
+
+import type { Format } from '../block/layer.js';
+
+/** What `qemu-img info` says of an image whose format we were told (law 7). */
+export interface ImageInfo {
+  readonly path: string;
+  readonly format: Format;
+  readonly virtualSizeBytes: bigint;
+  /** What it takes on its storage. */
+  readonly actualSizeBytes: bigint;
+  readonly clusterSizeBytes: number | null;
+  /** What the header names, as written there; `format` null when the header does not say. */
+  readonly backing: { readonly filename: string; readonly format: string | null } | null;
+  /** An external data file, an encrypted payload and the like, in words; refused where it matters. */
+  readonly special: readonly string[];
+  readonly snapshots: number;
+}
+
+/** What the file system says. */
+export interface FileFacts {
+  readonly kind: 'file' | 'block' | 'other';
+  readonly sizeBytes: bigint;
+  readonly readable: boolean;
+  readonly writable: boolean;
+}
+
+export interface Backing {
+  readonly path: string;
+  readonly format: Format;
+}
+
+export interface CreateImage {
+  readonly path: string;
+  readonly format: 'qcow2';
+  readonly sizeBytes: bigint;
+  readonly backing: Backing | null;
+  readonly clusterSizeBytes: number | null;
+}
+
+export interface CopyImage {
+  readonly from: string;
+  readonly to: string;
+  readonly onProgress: (doneBytes: bigint, totalBytes: bigint) => void;
+  readonly signal: AbortSignal;
+}
+
+export interface ImageStore {
+  /** Null: there is nothing at that path. Throws SystemError when it cannot be told (no permission, not a folder). */
+  stat(path: string): Promise<FileFacts | null>;
+  /** Null: there is nothing at that path. Looks at the header without taking locks. */
+  info(path: string, format: Format): Promise<ImageInfo | null>;
+  create(image: CreateImage): Promise<void>;
+  /** True when the image has no allocated cluster of its own (law 3). */
+  isEmpty(path: string, format: Format): Promise<boolean>;
+  /** Byte copy that keeps holes; the target is durable when it resolves. Overwrites `to`. */
+  copy(copy: CopyImage): Promise<void>;
+  /** Writes what the header names, without looking at data (`qemu-img rebase -u`). */
+  setBacking(path: string, backing: Backing | null): Promise<void>;
+  /** Brings the data of an overlay that nobody has open down into its backing image (`qemu-img commit`). */
+  commitOffline(overlay: string, base: Backing): Promise<void>;
+  /** Renames and makes both names durable. */
+  rename(from: string, to: string): Promise<void>;
+  /** Gone already is fine. Durable when it resolves. */
+  remove(path: string): Promise<void>;
+  /** Cuts a file back to nothing, as it was before we used it. */
+  truncate(path: string): Promise<void>;
+  /** fsync of the file and its folder. */
+  sync(path: string): Promise<void>;
+  freeBytes(folder: string): Promise<bigint>;
+}

@@ -1,7 +1,7 @@
 // What a domain is: libvirt's `<domain>`, parsed. Pure data; one value for the persistent definition and one for the
 // running domain, which differ only in what a start adds (aliases, indexes, chains, mirrors, allocated ports).
 
-import type { XmlElement } from "../xml/tree.js";
+import type { XmlElement } from '../xml/tree.js';
 import type {
   Audio,
   Balloon,
@@ -15,14 +15,14 @@ import type {
   Serial,
   Video,
   Watchdog,
-} from "./devices.js";
-import type { Disk } from "./disk.js";
+} from './devices.js';
+import type { Disk } from './disk.js';
 
 export interface Loader {
   readonly path: string;
-  readonly readonly: "yes" | "no" | null;
-  readonly type: "pflash" | "rom" | null;
-  readonly secure: "yes" | "no" | null;
+  readonly readonly: 'yes' | 'no' | null;
+  readonly type: 'pflash' | 'rom' | null;
+  readonly secure: 'yes' | 'no' | null;
 }
 
 /** UEFI variables. `path` null: the daemon chooses one below its state directory. */
@@ -40,28 +40,28 @@ export interface Os {
   readonly kernel: string | null;
   readonly initrd: string | null;
   readonly cmdline: string | null;
-  readonly boot: readonly ("hd" | "cdrom" | "network")[];
-  readonly bootmenu: { readonly enable: "yes" | "no"; readonly timeoutMs: number | null } | null;
+  readonly boot: readonly ('hd' | 'cdrom' | 'network')[];
+  readonly bootmenu: { readonly enable: 'yes' | 'no'; readonly timeoutMs: number | null } | null;
 }
 
 /** `state` null: the element stands for itself, as in `<acpi/>`. */
 export interface Feature {
-  readonly name: "acpi" | "apic" | "pae" | "hap" | "pmu" | "vmport" | "smm" | "vmcoreinfo";
-  readonly state: "on" | "off" | null;
+  readonly name: 'acpi' | 'apic' | 'pae' | 'hap' | 'pmu' | 'vmport' | 'smm' | 'vmcoreinfo';
+  readonly state: 'on' | 'off' | null;
 }
 
 export interface CpuFeature {
   readonly name: string;
-  readonly policy: "force" | "require" | "optional" | "disable" | "forbid" | null;
+  readonly policy: 'force' | 'require' | 'optional' | 'disable' | 'forbid' | null;
 }
 
 export interface Cpu {
-  readonly mode: "custom" | "host-model" | "host-passthrough" | "maximum" | null;
-  readonly match: "minimum" | "exact" | "strict" | null;
-  readonly check: "none" | "partial" | "full" | null;
-  readonly migratable: "on" | "off" | null;
+  readonly mode: 'custom' | 'host-model' | 'host-passthrough' | 'maximum' | null;
+  readonly match: 'minimum' | 'exact' | 'strict' | null;
+  readonly check: 'none' | 'partial' | 'full' | null;
+  readonly migratable: 'on' | 'off' | null;
   readonly model: string | null;
-  readonly fallback: "allow" | "forbid" | null;
+  readonly fallback: 'allow' | 'forbid' | null;
   readonly vendor: string | null;
   readonly topology: {
     readonly sockets: number;
@@ -73,27 +73,27 @@ export interface Cpu {
 }
 
 export interface Timer {
-  readonly name: "platform" | "pit" | "rtc" | "hpet" | "tsc" | "kvmclock" | "hypervclock";
-  readonly present: "yes" | "no" | null;
-  readonly tickpolicy: "delay" | "catchup" | "merge" | "discard" | null;
-  readonly track: "boot" | "guest" | "wall" | null;
+  readonly name: 'platform' | 'pit' | 'rtc' | 'hpet' | 'tsc' | 'kvmclock' | 'hypervclock';
+  readonly present: 'yes' | 'no' | null;
+  readonly tickpolicy: 'delay' | 'catchup' | 'merge' | 'discard' | null;
+  readonly track: 'boot' | 'guest' | 'wall' | null;
 }
 
 export interface Clock {
-  readonly offset: "utc" | "localtime";
+  readonly offset: 'utc' | 'localtime';
   readonly timers: readonly Timer[];
 }
 
 export type LifecycleAction =
-  | "destroy"
-  | "restart"
-  | "preserve"
-  | "rename-restart"
-  | "coredump-destroy"
-  | "coredump-restart";
+  | 'destroy'
+  | 'restart'
+  | 'preserve'
+  | 'rename-restart'
+  | 'coredump-destroy'
+  | 'coredump-restart';
 
 export interface Definition {
-  readonly type: "kvm" | "qemu";
+  readonly type: 'kvm' | 'qemu';
   readonly name: string;
   readonly uuid: string;
   readonly title: string | null;
@@ -113,8 +113,8 @@ export interface Definition {
   readonly onReboot: LifecycleAction;
   readonly onCrash: LifecycleAction;
   readonly pm: {
-    readonly suspendToMem: "yes" | "no" | null;
-    readonly suspendToDisk: "yes" | "no" | null;
+    readonly suspendToMem: 'yes' | 'no' | null;
+    readonly suspendToDisk: 'yes' | 'no' | null;
   } | null;
   readonly emulator: string;
   readonly disks: readonly Disk[];
@@ -149,9 +149,9 @@ export interface ParseContext {
 /** The disk that `pathOrTarget` names: by source path when it starts with `/`, else by `<target dev=>`. Null: none. */
 export function findDisk(definition: Definition, pathOrTarget: string): Disk | null {
   const wanted = (disk: Disk): boolean => {
-    if (!pathOrTarget.startsWith("/")) return disk.target === pathOrTarget;
+    if (!pathOrTarget.startsWith('/')) return disk.target === pathOrTarget;
     return (
-      disk.source !== null && disk.source.type !== "network" && disk.source.path === pathOrTarget
+      disk.source !== null && disk.source.type !== 'network' && disk.source.path === pathOrTarget
     );
   };
   return definition.disks.find(wanted) ?? null;

@@ -1,7 +1,7 @@
 // The devices of a domain other than its disks, as libvirt's XML has them. One type for what was defined and for what
 // runs: `alias` is printed for a running domain only, and so is what a start allocates (pty paths, the VNC port).
 
-import type { DeviceAddress } from "./disk.js";
+import type { DeviceAddress } from './disk.js';
 
 /** What every device may carry. */
 export interface DeviceInfo {
@@ -9,7 +9,7 @@ export interface DeviceInfo {
   readonly address: DeviceAddress | null;
 }
 
-export type ControllerType = "usb" | "pci" | "ide" | "sata" | "virtio-serial";
+export type ControllerType = 'usb' | 'pci' | 'ide' | 'sata' | 'virtio-serial';
 
 export interface Controller extends DeviceInfo {
   readonly type: ControllerType;
@@ -28,32 +28,32 @@ export interface Controller extends DeviceInfo {
   readonly port: number | null;
 }
 
-export type InterfaceModel = "virtio" | "e1000" | "e1000e" | "rtl8139";
+export type InterfaceModel = 'virtio' | 'e1000' | 'e1000e' | 'rtl8139';
 
 export interface Interface extends DeviceInfo {
   /** `ethernet`: a tap device that exists already, named by `targetDev`. */
-  readonly type: "user" | "ethernet";
+  readonly type: 'user' | 'ethernet';
   readonly mac: string;
   readonly targetDev: string | null;
   /** `managed='no'`: the tap is the user's own and is not created. Null: not said. */
-  readonly targetManaged: "yes" | "no" | null;
+  readonly targetManaged: 'yes' | 'no' | null;
   readonly model: InterfaceModel;
-  readonly link: "up" | "down" | null;
+  readonly link: 'up' | 'down' | null;
   readonly bootOrder: number | null;
 }
 
 /** The host side of a serial port, console or channel. */
 export type CharSource =
   /** `path` is known while running only. */
-  | { readonly type: "pty"; readonly path: string | null }
-  | { readonly type: "file"; readonly path: string; readonly append: "on" | "off" | null }
+  | { readonly type: 'pty'; readonly path: string | null }
+  | { readonly type: 'file'; readonly path: string; readonly append: 'on' | 'off' | null }
   /** `path` null: chosen at start, below the run directory. */
-  | { readonly type: "unix"; readonly mode: "bind" | "connect"; readonly path: string | null }
-  | { readonly type: "null" };
+  | { readonly type: 'unix'; readonly mode: 'bind' | 'connect'; readonly path: string | null }
+  | { readonly type: 'null' };
 
 export interface CharLog {
   readonly file: string;
-  readonly append: "on" | "off" | null;
+  readonly append: 'on' | 'off' | null;
 }
 
 export interface Serial extends DeviceInfo {
@@ -64,7 +64,7 @@ export interface Serial extends DeviceInfo {
 
 export interface Console extends DeviceInfo {
   /** `serial`: the other face of serial port `port`; it has that port's source and no device of its own. */
-  readonly targetType: "serial" | "virtio";
+  readonly targetType: 'serial' | 'virtio';
   readonly source: CharSource;
   readonly log: CharLog | null;
   readonly port: number;
@@ -76,16 +76,16 @@ export interface Channel extends DeviceInfo {
   /** Port name seen in the guest, such as `org.qemu.guest_agent.0`. */
   readonly name: string;
   /** Set by the guest opening and closing the port; printed while running. */
-  readonly state: "connected" | "disconnected" | null;
+  readonly state: 'connected' | 'disconnected' | null;
 }
 
 export interface Input extends DeviceInfo {
-  readonly type: "tablet" | "mouse" | "keyboard";
-  readonly bus: "usb" | "ps2" | "virtio";
+  readonly type: 'tablet' | 'mouse' | 'keyboard';
+  readonly bus: 'usb' | 'ps2' | 'virtio';
 }
 
 export interface Graphics {
-  readonly type: "vnc";
+  readonly type: 'vnc';
   /** Null: chosen at start (`autoport`), or chosen and unknown yet. */
   readonly port: number | null;
   readonly autoport: boolean;
@@ -96,21 +96,21 @@ export interface Graphics {
 
 export interface Audio {
   readonly id: number;
-  readonly type: "none";
+  readonly type: 'none';
 }
 
 export interface Video extends DeviceInfo {
-  readonly model: "vga" | "cirrus" | "bochs" | "virtio" | "none";
+  readonly model: 'vga' | 'cirrus' | 'bochs' | 'virtio' | 'none';
   readonly vramKib: number | null;
   readonly heads: number | null;
   readonly primary: boolean;
 }
 
 export interface Balloon extends DeviceInfo {
-  readonly model: "virtio" | "none";
+  readonly model: 'virtio' | 'none';
   readonly statsPeriodSeconds: number | null;
-  readonly autodeflate: "on" | "off" | null;
-  readonly freePageReporting: "on" | "off" | null;
+  readonly autodeflate: 'on' | 'off' | null;
+  readonly freePageReporting: 'on' | 'off' | null;
 }
 
 export interface Rng extends DeviceInfo {
@@ -120,6 +120,6 @@ export interface Rng extends DeviceInfo {
 }
 
 export interface Watchdog extends DeviceInfo {
-  readonly model: "i6300esb" | "ib700" | "itco";
+  readonly model: 'i6300esb' | 'ib700' | 'itco';
   readonly action: string;
 }

@@ -41,7 +41,7 @@ export function textElement(name: string, text: Maybe<string | number>): XmlElem
 }
 
 export const elementsOf = (parent: XmlElement): readonly XmlElement[] =>
-  parent.children.filter((child) => typeof child !== "string");
+  parent.children.filter((child) => typeof child !== 'string');
 
 export const childrenNamed = (parent: XmlElement, name: string): readonly XmlElement[] =>
   elementsOf(parent).filter((child) => child.name === name);
@@ -51,7 +51,7 @@ export const childNamed = (parent: XmlElement, name: string): XmlElement | null 
 
 /** The text directly inside, as written. */
 export const textOf = (parent: XmlElement): string =>
-  parent.children.filter((child) => typeof child === "string").join("");
+  parent.children.filter((child) => typeof child === 'string').join('');
 
 export function attributeOf(parent: XmlElement | null, name: string): string | null {
   if (parent === null || !Object.hasOwn(parent.attributes, name)) return null;

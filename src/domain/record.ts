@@ -7,6 +7,7 @@ import { assert } from '../std/assert.js';
 import type { Definition } from './definition.js';
 import type { Disk, DiskMirror } from './disk.js';
 import { imagesOf } from './disk.js';
+import type { DomainEvent } from './events.js';
 import type { Snapshot } from './snapshot.js';
 import type { DomainState } from './state.js';
 
@@ -76,13 +77,6 @@ export interface ImageRole {
   readonly sinceSeconds: number;
 }
 
-/** What goes out to clients: lifecycle with libvirt's numbers, block jobs, and our own. */
-export type HostEvent =
-  | { readonly type: 'lifecycle'; readonly id: number; readonly event: number; readonly detail: number }
-  | { readonly type: 'block-job'; readonly path: string | null; readonly target: string; readonly job: number; readonly status: number }
-  | { readonly type: 'monitor'; readonly event: string; readonly details: string | null }
-  | { readonly type: 'operation'; readonly operation: number; readonly kind: string; readonly status: string; readonly message: string };
-
 /** One change of what is known. Data only: it is stored with the journal entry that made it true. */
 export type Change =
   | { readonly change: 'define'; readonly definition: Definition }
@@ -92,6 +86,8 @@ export type Change =
   | { readonly change: 'identify'; readonly pid: number; readonly startTicks: number; readonly definition: Definition | null }
   | { readonly change: 'stop'; readonly state: DomainState; readonly owed: string | null }
   | { readonly change: 'state'; readonly state: DomainState }
+  /** What a start has to know, or null once that is settled. */
+  | { readonly change: 'owed'; readonly owed: string | null }
   | { readonly change: 'next-index'; readonly nextIndex: number }
   /** The disk now reads and writes `images` (active first). The persistent definition follows iff it named `was`. */
   | { readonly change: 'chain'; readonly target: string; readonly images: readonly Image[]; readonly was: StorageSource }
@@ -104,7 +100,7 @@ export type Change =
   | { readonly change: 'current-snapshot'; readonly name: string | null }
   | { readonly change: 'role'; readonly role: ImageRole }
   | { readonly change: 'forget-role'; readonly path: string }
-  | { readonly change: 'event'; readonly event: HostEvent };
+  | { readonly change: 'event'; readonly event: DomainEvent };
 
 /**
  * The record after `change`; null when nothing is left of the domain (undefined while off, or a transient one that stopped).
@@ -118,6 +114,8 @@ export function applyChange(record: DomainRecord | null, change: Change): Domain
   switch (change.change) {
     case 'undefine':
       return record.live === null ? null : { ...record, persistent: null, autostart: false, owed: null };
+    case 'owed':
+      return { ...record, owed: change.owed };
     case 'autostart':
       return { ...record, autostart: change.on };
     case 'stop':

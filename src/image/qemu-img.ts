@@ -5,9 +5,10 @@ import { constants } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import * as nodePath from 'node:path';
 import { z } from 'zod';
+import type { FileFacts, ImageInfo } from '../block/facts.js';
 import type { Format } from '../block/layer.js';
 import { QemuError, StateError, SystemError, messageOf } from '../std/errors.js';
-import type { Backing, CopyImage, CreateImage, FileFacts, ImageInfo, ImageStore } from './store.js';
+import type { Backing, CopyImage, CreateImage, ImageStore } from './store.js';
 
 const TOOL_TIMEOUT_MS = 60_000;
 
@@ -45,7 +46,7 @@ export function runTool(tool: string, args: readonly string[], timeoutMs: number
 async function stat(path: string): Promise<FileFacts | null> {
   try {
     const found = await fs.stat(path, { bigint: true });
-    const kind = found.isFile() ? 'file' : found.isBlockDevice() ? 'block' : 'other';
+    const kind = found.isFile() ? 'file' : found.isBlockDevice() ? 'block' : found.isDirectory() ? 'folder' : 'other';
     const can = (mode: number): Promise<boolean> =>
       fs.access(path, mode).then(
         () => true,

@@ -1,30 +1,8 @@
 // Files on storage: created, looked at, copied, made durable. Everything about their inside is QEMU's own tools';
 // nothing here decides, and nothing here opens an image that a guest writes.
 
+import type { FileFacts, ImageInfo } from '../block/facts.js';
 import type { Format } from '../block/layer.js';
-
-/** What `qemu-img info` says of an image whose format we were told (law 7). */
-export interface ImageInfo {
-  readonly path: string;
-  readonly format: Format;
-  readonly virtualSizeBytes: bigint;
-  /** What it takes on its storage. */
-  readonly actualSizeBytes: bigint;
-  readonly clusterSizeBytes: number | null;
-  /** What the header names, as written there; `format` null when the header does not say. */
-  readonly backing: { readonly filename: string; readonly format: string | null } | null;
-  /** An external data file, an encrypted payload and the like, in words; refused where it matters. */
-  readonly special: readonly string[];
-  readonly snapshots: number;
-}
-
-/** What the file system says. */
-export interface FileFacts {
-  readonly kind: 'file' | 'block' | 'other';
-  readonly sizeBytes: bigint;
-  readonly readable: boolean;
-  readonly writable: boolean;
-}
 
 export interface Backing {
   readonly path: string;

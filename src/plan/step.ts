@@ -2,7 +2,7 @@
 // What each kind does, how it is undone and how the world is asked about it stands in job/effects.
 
 import type { Format } from '../block/layer.js';
-import type { BlockdevOptions } from '../block/node.js';
+import type { BlockdevOptions, ReopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
 import { assert } from '../std/assert.js';
 
@@ -24,7 +24,7 @@ export interface PivotDisk {
   readonly from: string;
   readonly to: string;
   /** Options for `blockdev-reopen` of `to`, given under the pause just before `job-complete` (law 3). Null: nothing to swing. */
-  readonly swing: BlockdevOptions | null;
+  readonly swing: ReopenOptions | null;
   /** What the header of `to` is made to name afterwards, still in the pause. Null: it names the right image already. */
   readonly header: string | null;
   /** For a commit whose QEMU died: the two files, so that it can be finished without QEMU. */
@@ -83,8 +83,8 @@ interface Steps {
   };
   /** Law 4 over all disks; leaves the guest stopped, `resume-guest` follows. */
   'pivot': { readonly disks: readonly PivotDisk[] };
-  /** Lets the guest go on as its record says: a guest that its user suspended stays so. */
-  'resume-guest': Record<never, never>;
+  /** Lets the guest go on: always, or only if its record says that it runs (a guest that its user suspended stays so). */
+  'resume-guest': { readonly when: 'always' | 'if-running' };
   /** Stops the CPUs because the user wants it. */
   'pause-guest': Record<never, never>;
   /** Ends a job without switching (force) and dismisses it. Gone already is fine. */
@@ -95,6 +95,8 @@ interface Steps {
   'dismiss-jobs': { readonly jobIds: readonly string[] };
   /** Removes a file of ours. Its undo is impossible, so it stands behind the commit step only. */
   'remove-file': { readonly path: string };
+  /** UEFI variables from their template, unless they are there already. */
+  'create-nvram': { readonly path: string; readonly template: string };
   /** Starts QEMU with its CPUs stopped and waits for its monitor. */
   'start-qemu': { readonly start: QemuStart };
   /** Ends QEMU, by force if need be, and waits until the process is no more. */
@@ -107,8 +109,13 @@ interface Steps {
 
 export type StepKind = keyof Steps;
 
-/** A step of one kind. `changes` become true in the same transaction as the entry `done`. */
-export type StepOf<K extends StepKind> = { readonly [P in K]: { readonly kind: P; readonly changes?: readonly Change[] } & Steps[P] }[K];
+/** What becomes known when a step is done, in the same transaction as the entry `done`; and what takes it back with `undone`. */
+interface Known {
+  readonly changes?: readonly Change[];
+  readonly reverts?: readonly Change[];
+}
+
+export type StepOf<K extends StepKind> = { readonly [P in K]: { readonly kind: P } & Known & Steps[P] }[K];
 
 export type Step = StepOf<StepKind>;
 
@@ -132,7 +139,8 @@ export function checkPlan(plan: Plan): void {
   assert(plan.commitAt >= 0 && plan.commitAt <= plan.steps.length, 'the commit step stands in the plan');
   for (const [i, step] of plan.steps.entries()) {
     // What is known must not run ahead of what can still be undone.
-    assert(step.changes === undefined || i >= plan.commitAt - 1, `changes of step ${i} (${step.kind}) come before the commit step`);
+    const final = i >= plan.commitAt - 1 || step.changes === undefined;
+    assert(final || step.reverts !== undefined, `changes of step ${i} (${step.kind}) cannot be taken back`);
     assert(step.kind !== 'remove-file' || i >= plan.commitAt, `step ${i} removes a file before the commit step`);
   }
 }

@@ -6,13 +6,24 @@ import type { BlockdevOptions, ReopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
 import { assert } from '../std/assert.js';
 
+export interface ImageFile {
+  readonly path: string;
+  readonly format: Format;
+}
+
+/** How a commit is finished when its QEMU is dead: the same by qemu-img. */
+export interface OfflineCommit {
+  readonly overlayPath: string;
+  readonly base: ImageFile;
+}
+
 /** One disk of a snapshot transaction: `overlay` goes on top of `node`. */
 export interface SnapshotDisk {
   readonly target: string;
   readonly node: string;
   readonly overlay: string;
   readonly overlayPath: string;
-  readonly basePath: string;
+  readonly base: ImageFile;
 }
 
 /** One disk of a pivot (law 4). */
@@ -28,7 +39,7 @@ export interface PivotDisk {
   /** What the header of `to` is made to name afterwards, still in the pause. Null: it names the right image already. */
   readonly header: string | null;
   /** For a commit whose QEMU died: the two files, so that it can be finished without QEMU. */
-  readonly offline: { readonly overlayPath: string; readonly basePath: string } | null;
+  readonly offline: OfflineCommit | null;
 }
 
 export interface QemuStart {
@@ -45,7 +56,7 @@ interface Steps {
   'create-image': {
     readonly path: string;
     readonly sizeBytes: bigint;
-    readonly backing: { readonly path: string; readonly format: Format } | null;
+    readonly backing: ImageFile | null;
     readonly clusterSizeBytes: number | null;
     readonly existed: boolean;
   };
@@ -70,7 +81,7 @@ interface Steps {
     readonly device: string;
     readonly base: string;
     readonly filter: string;
-    readonly offline: { readonly overlayPath: string; readonly basePath: string };
+    readonly offline: OfflineCommit;
   };
   /** Waits until every job is READY. Changes nothing; may take long, so the domain is not locked meanwhile. */
   'wait-ready': { readonly jobIds: readonly string[] };
@@ -79,7 +90,7 @@ interface Steps {
     readonly from: string;
     readonly to: string;
     readonly format: Format;
-    readonly backing: { readonly path: string; readonly format: Format } | null;
+    readonly backing: ImageFile | null;
   };
   /** Law 4 over all disks; leaves the guest stopped, `resume-guest` follows. */
   'pivot': { readonly disks: readonly PivotDisk[] };

@@ -156,5 +156,6 @@ export interface FerryHost {
   waitOperation(id: number, signal: AbortSignal): Promise<OperationView>;
   /** Stops an operation before its commit step; what it did is undone. */
   cancelOperation(id: number): Promise<void>;
+  /** What is kept after `afterSeq` is given to the listener before the call returns; null: only what happens from now on. */
   events(afterSeq: number | null, listener: (event: StreamedEvent) => void): { readonly unsubscribe: () => void };
 }

@@ -1,0 +1,174 @@
+// Values for tests of the doors: one domain with a mirrored disk, its snapshots, and a move.
+
+import type {
+  DiskView,
+  DomainSummary,
+  ImageView,
+  OperationView,
+  SnapshotView,
+} from '../../host/ferry-host.js';
+import { MemoryHost } from './memory-host.js';
+
+export const GiB = 1024n ** 3n;
+export const MiB = 1024n ** 2n;
+
+export const vm1: DomainSummary = {
+  name: 'vm1',
+  uuid: '11111111-2222-4333-8444-555555555555',
+  id: 3,
+  state: 'running',
+  reason: 'booted',
+  persistent: true,
+  autostart: false,
+  disks: ['vda', 'vdb'],
+  operations: [7],
+  owed: null,
+};
+
+export const vm2: DomainSummary = {
+  ...vm1,
+  name: 'vm2',
+  uuid: '21111111-2222-4333-8444-555555555555',
+  id: null,
+  state: 'shutoff',
+  reason: 'shutdown',
+  disks: ['vda'],
+  operations: [],
+  owed: 'the mirror of vda is not attached',
+};
+
+export function image(
+  path: string,
+  role: ImageView['role'],
+  more: Partial<ImageView> = {},
+): ImageView {
+  return {
+    path,
+    format: 'qcow2',
+    index: null,
+    role,
+    virtualSizeBytes: 10n * GiB,
+    actualSizeBytes: 4n * GiB + 100n * MiB,
+    problem: null,
+    ...more,
+  };
+}
+
+export const vda: DiskView = {
+  target: 'vda',
+  device: 'disk',
+  readonly: false,
+  chain: [
+    image('/src/vm1-s1.qcow2', 'live', { index: 3, actualSizeBytes: 1_258_291n }),
+    image('/src/vm1.qcow2', 'sealed', { index: 1 }),
+  ],
+  mirror: {
+    state: 'copying',
+    // More than 99 %: what is shown must stay below 100 until QEMU says READY.
+    copiedBytes: 10n * GiB - 1n,
+    totalBytes: 10n * GiB,
+    chain: [
+      image('/dst/vm1-s1.qcow2', 'mirror', { index: 4, actualSizeBytes: 196_608n }),
+      image('/src/vm1.qcow2', 'sealed', { index: 1 }),
+    ],
+    owner: { snapshot: 's1', move: null, made: 'ours' },
+  },
+  former: [{ path: '/old/vm1.qcow2', role: 'stale', sinceSeconds: 1_767_312_000 }],
+};
+
+export const vdb: DiskView = {
+  target: 'vdb',
+  device: 'disk',
+  readonly: false,
+  chain: [
+    image('/src/data.img', 'live', {
+      format: 'raw',
+      virtualSizeBytes: null,
+      actualSizeBytes: null,
+      problem: 'permission denied',
+    }),
+  ],
+  mirror: null,
+  former: [],
+};
+
+export const s1: SnapshotView = {
+  name: 's1',
+  parent: null,
+  current: false,
+  state: 'disk-snapshot',
+  creationTimeSeconds: 1_767_322_984,
+  description: null,
+  disks: [{ target: 'vda', source: '/src/vm1-s1.qcow2', mirror: '/dst/vm1-s1.qcow2' }],
+};
+
+export const s2: SnapshotView = {
+  ...s1,
+  name: 's2',
+  parent: 's1',
+  current: true,
+  description: 'before the upgrade',
+  disks: [{ target: 'vda', source: '/src/vm1-s2.qcow2', mirror: null }],
+};
+
+export const s3: SnapshotView = { ...s2, name: 's3', current: false };
+
+export const move: OperationView = {
+  id: 7,
+  kind: 'move',
+  domain: vm1.uuid,
+  domainName: 'vm1',
+  status: 'running',
+  reason: null,
+  startedAt: '2026-01-02T03:04:05.000Z',
+  endedAt: null,
+  commitAt: 2,
+  steps: [
+    { kind: 'create-image', text: 'create /dst/vm1.qcow2, 10 GiB', mark: 'done' },
+    { kind: 'mirror', text: 'copy vda to /dst/vm1.qcow2', mark: 'doing' },
+    { kind: 'pivot', text: 'switch vda to /dst/vm1.qcow2', mark: 'none' },
+  ],
+  progress: {
+    phase: 'copying',
+    percent: 45,
+    doneBytes: 4n * GiB + 512n * MiB,
+    totalBytes: 10n * GiB,
+    ready: false,
+    disks: [
+      { target: 'vda', phase: 'copying', doneBytes: 4n * GiB + 512n * MiB, totalBytes: 10n * GiB },
+    ],
+  },
+  pauses: [],
+};
+
+/** The same move when it is done. */
+export const moved: OperationView = {
+  ...move,
+  status: 'committed',
+  endedAt: '2026-01-02T03:09:05.000Z',
+  steps: move.steps.map((step) => ({ ...step, mark: 'done' })),
+  progress: null,
+  pauses: [
+    { what: 'snapshot', ms: 12.4 },
+    { what: 'pivot of vda', ms: 35 },
+  ],
+};
+
+/** A host with all of the above. */
+export function sampleHost(): MemoryHost {
+  const host = new MemoryHost();
+  host.domains.set('vm1', vm1).set('vm2', vm2);
+  host.disks = [vda, vdb];
+  host.snapshots = [s1, s2, s3];
+  host.operationViews.set(7, move);
+  host.job = {
+    target: 'vda',
+    type: 'copy',
+    ready: false,
+    copiedBytes: 10n * GiB - 1n,
+    totalBytes: 10n * GiB,
+    bandwidthBytesPerSecond: 0n,
+  };
+  host.xml = "<domain type='kvm'>\n  <name>vm1</name>\n</domain>\n";
+  return host;
+}

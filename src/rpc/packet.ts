@@ -1,0 +1,126 @@
+// One message on the wire: a length word that counts itself, six header words, a body. The layouts of bodies are
+// elsewhere. Source: libvirt `src/rpc/virnetprotocol.x`.
+
+import { assert } from '../std/assert.js';
+import { RequestError } from '../std/errors.js';
+import { struct, u32, i32, type Codec, type Of } from '../xdr/codec.js';
+import { Reader } from '../xdr/reader.js';
+import { Writer } from '../xdr/writer.js';
+
+export const programs = { remote: 0x20008086, qemu: 0x20008087, keepalive: 0x6b656570 } as const;
+export type ProgramName = keyof typeof programs;
+
+/** The only version of each program there has ever been. */
+export const PROGRAM_VERSION = 1;
+
+export const messageTypes = {
+  call: 0,
+  reply: 1,
+  event: 2,
+  stream: 3,
+  callWithFds: 4,
+  replyWithFds: 5,
+  streamHole: 6,
+} as const;
+
+export const messageStatus = { ok: 0, error: 1, continue: 2 } as const;
+
+/** Length word and header. */
+export const HEADER_BYTES = 28;
+/** VIR_NET_MESSAGE_MAX and the length word. */
+export const MAX_PACKET_BYTES = 33_554_432 + 4;
+
+/** What an idle connection may hold on to for its next packet. */
+const KEPT_BYTES = 65_536;
+
+const header = struct({
+  length: u32,
+  program: u32,
+  version: u32,
+  procedure: i32,
+  type: u32,
+  serial: u32,
+  status: u32,
+});
+
+export type Header = Omit<Of<typeof header>, 'length'>;
+
+export interface Packet {
+  readonly header: Header;
+  /** Reads the body; stands at its first byte. */
+  readonly body: Reader;
+}
+
+/** Decodes one whole packet, as FrameReader gives it. */
+export function decodePacket(bytes: Buffer): Packet {
+  const body = new Reader(bytes);
+  return { header: header.read(body), body };
+}
+
+/** Encodes one packet. A body that is too large is our bug: lists and strings have their own limits. */
+export function encodePacket<T>(head: Header, codec: Codec<T>, body: T): Buffer {
+  const writer = new Writer();
+  header.write(writer, { length: 0, ...head });
+  codec.write(writer, body);
+  const bytes = writer.finish();
+  assert(bytes.length <= MAX_PACKET_BYTES, `a packet of ${bytes.length} bytes`);
+  bytes.writeUInt32BE(bytes.length, 0);
+  return bytes;
+}
+
+/**
+ * Cuts a stream of bytes into packets. Keeps what is incomplete in one buffer that grows with what arrived, not
+ * with what a length word promises.
+ */
+export class FrameReader {
+  private buffer: Buffer = Buffer.alloc(0);
+  private start = 0;
+  private end = 0;
+
+  push(chunk: Uint8Array): void {
+    if (this.start === this.end) this.reset();
+    this.reserve(chunk.length);
+    this.buffer.set(chunk, this.end);
+    this.end += chunk.length;
+  }
+
+  /**
+   * The next whole packet, or null until more has arrived. The bytes are good until the next `push`.
+   *
+   * @throws {RequestError} the stream has lost its frame: nothing after this can be understood.
+   */
+  next(): Buffer | null {
+    const available = this.end - this.start;
+    if (available < 4) return null;
+    const length = this.buffer.readUInt32BE(this.start);
+    if (length < HEADER_BYTES || length > MAX_PACKET_BYTES) {
+      throw new RequestError(
+        'RPC',
+        `packet of ${length} bytes, ${HEADER_BYTES} to ${MAX_PACKET_BYTES} are allowed`,
+        { from: 'rpc' },
+      );
+    }
+    if (available < length) return null;
+    const packet = this.buffer.subarray(this.start, this.start + length);
+    this.start += length;
+    return packet;
+  }
+
+  /** Everything was read: start over, and do not keep the memory of one huge packet. */
+  private reset(): void {
+    if (this.buffer.length > KEPT_BYTES) this.buffer = Buffer.alloc(0);
+    this.start = 0;
+    this.end = 0;
+  }
+
+  private reserve(length: number): void {
+    const kept = this.end - this.start;
+    if (this.end + length <= this.buffer.length) return;
+    const size = Math.max(4096, kept + length, kept * 2);
+    const next = Buffer.allocUnsafe(size);
+    this.buffer.copy(next, 0, this.start, this.end);
+    this.buffer = next;
+    this.start = 0;
+    this.end = kept;
+  }
+}

@@ -1,0 +1,46 @@
+// What a kind of step does to the world. The runner knows effects only through this; the real ones are in `effects/`.
+
+import type { Change } from "../domain/record.js";
+import type { StepKind, StepOf } from "../plan/step.js";
+
+/**
+ * What the world says of a step, whatever the journal says. `partial`: begun, and both `do` and `undo` know how to go
+ * on from there. `unknown`: cannot be told, so nobody may guess.
+ */
+export type Probe = "done" | "absent" | "partial" | "unknown";
+
+/** How far a long step is. */
+export interface StepReport {
+  readonly doneBytes: bigint;
+  readonly totalBytes: bigint;
+}
+
+export interface EffectContext {
+  readonly operation: number;
+  /** Aborted when the user cancels. Only a `background` step before the commit step ever sees that. */
+  readonly signal: AbortSignal;
+  progress(report: StepReport): void;
+}
+
+/** One kind of outside effect. `undo` is idempotent; `do` is called again only after the world said `absent` or `partial`. */
+export interface Effect<S, W> {
+  do(step: S, world: W, context: EffectContext): Promise<void>;
+  undo(step: S, world: W, context: EffectContext): Promise<void>;
+  /** Asks the world, never the journal. A throw counts as `unknown`. */
+  probe(step: S, world: W): Promise<Probe>;
+
+  /** Changes that only the world knows. Asked once the step is done; they commit with the entry `done`, after the step's own. */
+  changes?(step: S, world: W): Promise<readonly Change[]>;
+
+  /**
+   * Doing it twice is harmless, and so is undoing what was never done. No `doing` is written, which saves an fsync in
+   * the guest's pause; a rollback undoes the step at which the journal ends without asking, done or not.
+   */
+  readonly repeatable?: true;
+
+  /** Takes long: the domain's lock is released while `do` runs. */
+  readonly background?: true;
+}
+
+/** A new kind of step does not compile until it has all three. */
+export type Effects<W> = { readonly [K in StepKind]: Effect<StepOf<K>, W> };

@@ -1,0 +1,358 @@
+// Runs plans. `resume` is the only path: a first run is a resume of a journal that holds only the plan, so recovery is
+// no second code path.
+//
+//   forward ──all steps done──────────────────────────────► end: committed
+//      │ failure before the commit step, or cancelled
+//      │ (entry `rollback`, durable before the first undo)
+//      ├──────► back ──all steps undone──────────────────► end: rolled-back
+//      │           │ failure, or the world cannot tell
+//      ▼           ▼
+//    failure from the commit step on: `attention`. The operation stays open; a later resume tries again, the same way.
+
+import type { Change } from "../domain/record.js";
+import type { Entry, Mark } from "../journal/entry.js";
+import { isRecordOnly } from "../journal/applied.js";
+import type { Progress } from "../journal/fold.js";
+import { fold } from "../journal/fold.js";
+import type { Journal } from "../journal/journal.js";
+import type { Plan, Refusal, Step, StepKind } from "../plan/step.js";
+import { present } from "../std/assert.js";
+import { messageOf, NeedsOperatorError, StateError } from "../std/errors.js";
+import type { Effect, EffectContext, Effects, Probe, StepReport } from "./effect.js";
+import type { Action } from "./recover.js";
+import { decide } from "./recover.js";
+
+export interface StepProgress {
+  readonly operation: number;
+  readonly step: number;
+  readonly kind: StepKind;
+  readonly state: "doing" | "done" | "undoing" | "undone";
+  /** Null where the step only changed its state. */
+  readonly report: StepReport | null;
+}
+
+export interface RunnerDeps<W> {
+  readonly journal: Journal;
+  readonly effects: Effects<W>;
+  readonly world: W;
+  /** The domain's lock: held all the time, except while a background step is done. */
+  readonly lock?: { run<T>(body: () => Promise<T>): Promise<T> };
+  /** Cancels before a step or in a background step; ignored once the commit step is done. */
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: StepProgress) => void;
+}
+
+/** How an operation ended. `error`: the one that turned it round, as it was thrown. */
+export type Outcome =
+  | { readonly outcome: "committed" }
+  | { readonly outcome: "rolled-back"; readonly error: Error };
+
+/**
+ * Brings an operation to its end, from wherever its journal says that it is.
+ *
+ * @throws {NeedsOperatorError} it stopped and stays open; the original error is the cause.
+ */
+export async function resume<W>(
+  operation: number,
+  plan: Plan,
+  deps: RunnerDeps<W>,
+): Promise<Outcome> {
+  const run = { operation, plan, deps };
+  return await toTheEnd(run, await locked(run, () => advance(run, null)));
+}
+
+export interface Performed {
+  readonly operation: number;
+  readonly plan: Plan;
+  readonly outcome: Outcome;
+}
+
+/**
+ * Plans, begins and runs under one hold of the lock, so that nothing slips in between what the planner saw and the
+ * first step. A plan of records only takes one transaction.
+ *
+ * @throws the planner's refusal; nothing was touched then.
+ * @throws {NeedsOperatorError} as `resume` does.
+ */
+export async function perform<W>(
+  planned: () => Promise<Plan | Refusal>,
+  deps: RunnerDeps<W>,
+): Promise<Performed> {
+  const { journal } = deps;
+  const [run, next] = await locked({ deps }, async (): Promise<[Run<W>, Next]> => {
+    const plan = await planned();
+    if ("refusal" in plan) throw plan.refusal;
+    if (isRecordOnly(plan)) {
+      const { operation } = await journal.commitAtOnce(plan);
+      return [{ operation, plan, deps }, { outcome: "committed" }];
+    }
+    const begun = { operation: await journal.begin(plan), plan, deps };
+    return [begun, await advance(begun, null)];
+  });
+  return { operation: run.operation, plan: run.plan, outcome: await toTheEnd(run, next) };
+}
+
+interface Run<W> {
+  readonly operation: number;
+  readonly plan: Plan;
+  readonly deps: RunnerDeps<W>;
+}
+
+/** What comes after a hold of the lock: the end, or a step to be done without it. */
+type Next = Outcome | { readonly background: number };
+
+/** A background step that came back. */
+interface Returned {
+  readonly step: number;
+  readonly failure: Error | null;
+}
+
+async function toTheEnd<W>(run: Run<W>, first: Next): Promise<Outcome> {
+  let next = first;
+  while ("background" in next) {
+    const returned = await doInBackground(run, next.background);
+    next = await locked(run, () => advance(run, returned));
+  }
+  return next;
+}
+
+async function doInBackground<W>(run: Run<W>, i: number): Promise<Returned> {
+  const { step, effect, context } = partsOf(run, i);
+  try {
+    await effect.do(step, run.deps.world, context);
+    return { step: i, failure: null };
+  } catch (error) {
+    return { step: i, failure: context.signal.aborted ? cancelled(run, i, error) : errorOf(error) };
+  }
+}
+
+/** Goes on until the end or the next background step. What to do is read from the journal each time. */
+async function advance<W>(run: Run<W>, returned: Returned | null): Promise<Next> {
+  try {
+    const at = await progressOf(run);
+    if (at.ended === "committed") return { outcome: "committed" };
+    if (at.ended === "rolled-back") return { outcome: "rolled-back", error: earlier(run, at) };
+    if (at.direction === "back") return await back(run, at, earlier(run, at));
+    return await forward(run, at, returned).catch(
+      async (error: unknown) => await turnRound(run, errorOf(error)),
+    );
+  } catch (error) {
+    throw await stopped(run, errorOf(error));
+  }
+}
+
+async function forward<W>(
+  run: Run<W>,
+  { marks }: Progress,
+  returned: Returned | null,
+): Promise<Next> {
+  for (const i of run.plan.steps.keys()) {
+    const { step, effect, context } = partsOf(run, i);
+    const mark = present(marks[i], "fold makes one mark a step");
+    if (returned?.step === i) {
+      await complete(run, i, async () => {
+        if (returned.failure !== null) throw returned.failure;
+      });
+      continue;
+    }
+    const action = decide(mark, mark === "doing" ? await ask(run, i) : null, "forward");
+    if (action === "ask") throw cannotTell(run, i);
+    if (action === "do") {
+      if (isCancelled(run, i)) throw cancelled(run, i);
+      if (mark !== "doing" && effect.repeatable !== true)
+        await append(run, { type: "doing", step: i });
+      tell(run, i, "doing");
+      if (effect.background === true) return { background: i };
+      await complete(run, i, async () => await effect.do(step, run.deps.world, context));
+    } else if (mark !== "done") await complete(run, i, async () => undefined);
+  }
+  await append(run, { type: "end", outcome: "committed" });
+  return { outcome: "committed" };
+}
+
+/**
+ * Does step `i` and makes it known. A failure of the commit step is put to the world: what it has done is not turned
+ * round because an answer was lost, and what it cannot tell is not turned round either.
+ */
+async function complete<W>(run: Run<W>, i: number, attempt: () => Promise<void>): Promise<void> {
+  const isCommit = i === run.plan.commitAt - 1;
+  let changes: readonly Change[];
+  try {
+    await attempt();
+    changes = await changesOf(run, i);
+  } catch (error) {
+    if (!isCommit || isCancelled(run, i)) throw error;
+    const found = await ask(run, i);
+    if (found === "absent" || found === "partial") throw error;
+    if (found === "unknown") throw new Stop(errorOf(error));
+    changes = await changesOf(run, i).catch(stop);
+  }
+  const entry = { type: "done", step: i } as const;
+  await append(run, entry, changes).catch(isCommit ? stop : rethrow);
+  tell(run, i, "done");
+}
+
+/** After a failure on the way forward: back, unless the commit step is done. */
+async function turnRound<W>(run: Run<W>, error: Error): Promise<Outcome> {
+  if (error instanceof Stop) throw error;
+  const { marks } = await progressOf(run);
+  if (marks.slice(0, run.plan.commitAt).every((mark) => mark === "done")) throw error;
+  await append(run, { type: "rollback", reason: error.message });
+  return await back(run, await progressOf(run), error);
+}
+
+async function back<W>(run: Run<W>, { marks }: Progress, error: Error): Promise<Outcome> {
+  for (const i of [...run.plan.steps.keys()].reverse()) {
+    const mark = present(marks[i], "fold makes one mark a step");
+    const action = await actionBack(run, i, marks);
+    if (action === "ask") throw cannotTell(run, i, error);
+    if (action === "undo") await undo(run, i, error);
+    // Only a step whose entry `done` was written made its changes known.
+    const reverts = mark === "done" ? (run.plan.steps[i]?.reverts ?? []) : [];
+    if (action === "undo" || action === "forget")
+      await append(run, { type: "undone", step: i }, reverts);
+    if (action === "undo") tell(run, i, "undone");
+  }
+  await append(run, { type: "end", outcome: "rolled-back", reason: error.message });
+  return { outcome: "rolled-back", error };
+}
+
+async function actionBack<W>(run: Run<W>, i: number, marks: readonly Mark[]): Promise<Action> {
+  const mark = present(marks[i], "fold makes one mark a step");
+  // No entry tells whether a repeatable step was done: it was, if it was, where the journal ends.
+  const journalEndsHere =
+    mark === "none" && marks.slice(0, i).every((earlierMark) => earlierMark === "done");
+  if (journalEndsHere && partsOf(run, i).effect.repeatable === true) return "undo";
+  return decide(mark, mark === "doing" ? await ask(run, i) : null, "back");
+}
+
+async function undo<W>(run: Run<W>, i: number, original: Error): Promise<void> {
+  const { step, effect, context } = partsOf(run, i);
+  tell(run, i, "undoing");
+  try {
+    await effect.undo(step, run.deps.world, context);
+  } catch (error) {
+    const text = `${original.message}; then undoing step ${i} (${step.kind}) failed: ${messageOf(error)}`;
+    throw new AggregateError([original, error], text, { cause: original });
+  }
+}
+
+/** Writes down that a person is needed, and makes the error that says so. */
+async function stopped<W>(run: Run<W>, thrown: Error): Promise<NeedsOperatorError> {
+  const error = thrown instanceof Stop ? thrown.original : thrown;
+  const { operation, plan } = run;
+  // When the journal is what fails there is nowhere to write it. The operation is open either way.
+  await append(run, { type: "attention", reason: error.message }).catch(() => undefined);
+  return new NeedsOperatorError(
+    `${error.message}; operation ${operation} (${plan.operation} of ${plan.domainName}) stays open, 'ferry ops show ${operation}' tells how far it is`,
+    { operation, next: [`ferry ops show ${operation}`], cause: error },
+  );
+}
+
+/** Ends the way forward without turning round. */
+class Stop extends Error {
+  override readonly name = "Stop";
+  readonly original: Error;
+
+  constructor(original: Error) {
+    super(original.message, { cause: original });
+    this.original = original;
+  }
+}
+
+function stop(error: unknown): never {
+  throw new Stop(errorOf(error));
+}
+
+function rethrow(error: unknown): never {
+  throw error;
+}
+
+const cannotTell = <W>(run: Run<W>, i: number, original: Error | null = null): Stop => {
+  const question = `it cannot be told whether step ${i} (${run.plan.steps[i]?.kind}) was done`;
+  return new Stop(
+    new Error(original === null ? question : `${original.message}; ${question}`, {
+      cause: original ?? undefined,
+    }),
+  );
+};
+
+const cancelled = <W>(run: Run<W>, i: number, cause?: unknown): StateError =>
+  new StateError(
+    "OPERATION_ABORTED",
+    `${run.plan.operation} ${run.plan.domainName}: cancelled at step ${i} (${run.plan.steps[i]?.kind})`,
+    { cause, operation: run.operation },
+  );
+
+/** The error of a life before this one: its text is all that was kept. */
+const earlier = <W>(run: Run<W>, { reason }: Progress): StateError =>
+  new StateError("OPERATION_ABORTED", reason ?? "rolled back", { operation: run.operation });
+
+const isCancelled = <W>({ plan, deps }: Run<W>, i: number): boolean =>
+  i < plan.commitAt && deps.signal?.aborted === true;
+
+async function ask<W>(run: Run<W>, i: number): Promise<Probe> {
+  const { step, effect } = partsOf(run, i);
+  return await effect.probe(step, run.deps.world).catch(() => "unknown" as const);
+}
+
+async function changesOf<W>(run: Run<W>, i: number): Promise<readonly Change[]> {
+  const { step, effect } = partsOf(run, i);
+  const found = (await effect.changes?.(step, run.deps.world)) ?? [];
+  return [...(step.changes ?? []), ...found];
+}
+
+async function progressOf<W>({ operation, plan, deps }: Run<W>): Promise<Progress> {
+  const entries = await deps.journal.entries(operation);
+  return fold(
+    entries.map(({ entry }) => entry),
+    plan.steps.length,
+  );
+}
+
+const append = async <W>(
+  { operation, deps }: Run<W>,
+  entry: Entry,
+  changes: readonly Change[] = [],
+) => await deps.journal.append(operation, entry, changes);
+
+function tell<W>(
+  { operation, plan, deps }: Run<W>,
+  step: number,
+  state: StepProgress["state"],
+  report: StepReport | null = null,
+): void {
+  const { kind } = present(plan.steps[step], `step ${step} stands in the plan`);
+  deps.onProgress?.({ operation, step, kind, state, report });
+}
+
+interface Parts<W> {
+  readonly step: Step;
+  readonly effect: Effect<Step, W>;
+  readonly context: EffectContext;
+}
+
+function partsOf<W>(run: Run<W>, i: number): Parts<W> {
+  const { operation, plan, deps } = run;
+  const step = present(plan.steps[i], `step ${i} stands in the plan`);
+  const effect: Effect<Step, W> = deps.effects[step.kind];
+  const cancellable = effect.background === true && i < plan.commitAt;
+  const context: EffectContext = {
+    operation,
+    signal: (cancellable ? deps.signal : undefined) ?? never,
+    progress: (report) => tell(run, i, "doing", report),
+  };
+  return { step, effect, context };
+}
+
+const never = new AbortController().signal;
+
+async function locked<W, T>(
+  { deps }: { readonly deps: RunnerDeps<W> },
+  body: () => Promise<T>,
+): Promise<T> {
+  return deps.lock === undefined ? await body() : await deps.lock.run(body);
+}
+
+const errorOf = (thrown: unknown): Error =>
+  thrown instanceof Error ? thrown : new Error(String(thrown));

@@ -1,0 +1,120 @@
+// What both journals share: applying changes to a record, the listeners, and the summary of an operation.
+
+import type { Change, DomainRecord } from "../domain/record.js";
+import { applyChange } from "../domain/record.js";
+import type { Plan } from "../plan/step.js";
+import { checkPlan } from "../plan/step.js";
+import { assert } from "../std/assert.js";
+import type { Entry } from "./entry.js";
+import { fold } from "./fold.js";
+import type {
+  Applied,
+  AppliedListener,
+  OperationRecord,
+  OperationSummary,
+  StampedEntry,
+} from "./journal.js";
+
+/** The record after all `changes`, in order. */
+export function applyAll(
+  record: DomainRecord | null,
+  domain: string,
+  changes: readonly Change[],
+): DomainRecord | null {
+  const after = changes.reduce(applyChange, record);
+  assert(
+    after === null || after.uuid === domain,
+    `changes of domain ${domain} made a record of ${after?.uuid}`,
+  );
+  return after;
+}
+
+/** The listeners of one journal. */
+export class Listeners {
+  private readonly listeners = new Set<AppliedListener>();
+
+  add(listener: AppliedListener): () => void {
+    // A function of its own, so that one listener added twice is two.
+    const own: AppliedListener = (applied) => listener(applied);
+    this.listeners.add(own);
+    return () => this.listeners.delete(own);
+  }
+
+  /** Tells all of a commit that changed something. */
+  tell(applied: Applied): void {
+    if (applied.changes.length === 0) return;
+    for (const listener of this.listeners) {
+      try {
+        listener(applied);
+      } catch (error) {
+        // The commit stands; a runner must not take a listener's bug for a failed write and roll back.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}
+
+export interface OperationParts {
+  readonly id: number;
+  readonly plan: Plan;
+  readonly startedAtMs: number;
+  readonly endedAtMs: number | null;
+  readonly entries: readonly StampedEntry[];
+}
+
+export function operationOf({
+  id,
+  plan,
+  startedAtMs,
+  endedAtMs,
+  entries,
+}: OperationParts): OperationRecord {
+  const progress = fold(
+    entries.map(({ entry }) => entry),
+    plan.steps.length,
+  );
+  return {
+    id,
+    kind: plan.operation,
+    domain: plan.domain,
+    domainName: plan.domainName,
+    startedAtMs,
+    endedAtMs,
+    outcome: progress.ended,
+    direction: progress.direction,
+    reason: progress.reason,
+    attention: progress.attention,
+    commitAt: plan.commitAt,
+    steps: plan.steps.map(({ kind }, i) => ({ kind, mark: progress.marks[i] ?? "none" })),
+    plan,
+    entries,
+  };
+}
+
+export function summaryOf(parts: OperationParts): OperationSummary {
+  const { plan: _plan, entries: _entries, ...summary } = operationOf(parts);
+  return summary;
+}
+
+/** The entries and changes of a plan that touches nothing outside. */
+export function entriesAtOnce(
+  plan: Plan,
+): readonly { readonly entry: Entry; readonly changes: readonly Change[] }[] {
+  checkPlan(plan);
+  assert(
+    isRecordOnly(plan),
+    `plan '${plan.operation}' touches the world: it cannot be committed at once`,
+  );
+  return [
+    ...plan.steps.map(({ changes }, step) => ({
+      entry: { type: "done", step } as const,
+      changes: changes ?? [],
+    })),
+    { entry: { type: "end", outcome: "committed" }, changes: [] },
+  ];
+}
+
+export const isRecordOnly = (plan: Plan): boolean =>
+  plan.steps.every(({ kind }) => kind === "record");

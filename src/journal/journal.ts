@@ -1,0 +1,133 @@
+// What the project remembers: operations with their entries, domain records, image roles, events, small settings.
+// Everything that `append` is given commits in ONE transaction and is durable before it resolves. The methods are
+// async so that a fleet can later keep part of this elsewhere. Two implementations, one test suite over both.
+
+import type { DomainEvent } from "../domain/events.js";
+import type { Change, DomainRecord, ImageRole } from "../domain/record.js";
+import type { Plan, StepKind } from "../plan/step.js";
+import type { Direction, Entry, Mark } from "./entry.js";
+
+/** A change that is durable now. `seq` is the number of the event that it is; null when it is none. */
+export interface AppliedChange {
+  readonly change: Change;
+  readonly seq: number | null;
+}
+
+/** What one transaction made of a domain. Null: not known before, or gone after. */
+export interface Applied {
+  readonly domain: string;
+  readonly before: DomainRecord | null;
+  readonly after: DomainRecord | null;
+  readonly changes: readonly AppliedChange[];
+}
+
+export interface StampedEntry {
+  readonly atMs: number;
+  readonly entry: Entry;
+  /** The changes that became true with it. */
+  readonly changes: readonly Change[];
+}
+
+export interface StampedEvent {
+  readonly seq: number;
+  readonly atMs: number;
+  readonly domain: string;
+  readonly event: DomainEvent;
+}
+
+/** One operation as lists show it. */
+export interface OperationSummary {
+  readonly id: number;
+  /** `operation` of its plan. */
+  readonly kind: string;
+  readonly domain: string;
+  readonly domainName: string;
+  readonly startedAtMs: number;
+  /** Null while it is open. */
+  readonly endedAtMs: number | null;
+  readonly outcome: "committed" | "rolled-back" | null;
+  readonly direction: Direction;
+  /** Why it turned round or ended. */
+  readonly reason: string | null;
+  /** Why it waits for a person; null when it does not. */
+  readonly attention: string | null;
+  readonly commitAt: number;
+  readonly steps: readonly { readonly kind: StepKind; readonly mark: Mark }[];
+}
+
+/** One operation, whole. */
+export interface OperationRecord extends OperationSummary {
+  readonly plan: Plan;
+  readonly entries: readonly StampedEntry[];
+}
+
+export interface OperationFilter {
+  /** UUID. */
+  readonly domain?: string;
+  /** Default 100. */
+  readonly limit?: number;
+}
+
+export interface EventFilter {
+  /** Default 0: from the oldest that is kept. */
+  readonly afterSeq?: number;
+  /** Default 1000. */
+  readonly limit?: number;
+}
+
+/** Called after the commit and before the call that made it resolves, in the order of the commits. */
+export type AppliedListener = (applied: Applied) => void;
+
+export interface Journal extends AsyncDisposable {
+  /** Opens an operation. The plan is durable before it resolves. */
+  begin(plan: Plan): Promise<number>;
+
+  /** Writes `entry` and applies `changes` to the operation's domain: both or neither. An ended operation takes none. */
+  append(operation: number, entry: Entry, changes?: readonly Change[]): Promise<Applied>;
+
+  /** Begins, does and ends a plan whose steps are all `record`, in one transaction. */
+  commitAtOnce(plan: Plan): Promise<{ readonly operation: number; readonly applied: Applied }>;
+
+  /** Changes that no operation makes: a state that an event told. */
+  record(domain: string, changes: readonly Change[]): Promise<Applied>;
+
+  /** Oldest first. Empty for an operation that holds only its plan, or that is not known. */
+  entries(operation: number): Promise<readonly StampedEntry[]>;
+
+  /** Oldest first; those that wait for a person too. */
+  openOperations(): Promise<readonly OperationRecord[]>;
+
+  operation(id: number): Promise<OperationRecord | null>;
+
+  /** Newest first. Ended ones are kept up to a number. */
+  operations(filter?: OperationFilter): Promise<readonly OperationSummary[]>;
+
+  /** Sorted by UUID. */
+  domains(): Promise<readonly DomainRecord[]>;
+  domain(uuid: string): Promise<DomainRecord | null>;
+
+  /** Sorted by path. */
+  roles(): Promise<readonly ImageRole[]>;
+
+  /** Oldest first. Only the newest are kept. */
+  events(filter?: EventFilter): Promise<readonly StampedEvent[]>;
+
+  /** The next libvirt domain id: counts from 1, never given twice, not even after a crash. */
+  nextDomainId(): Promise<number>;
+
+  setting(key: string): Promise<string | null>;
+  /** Null removes it. */
+  putSetting(key: string, value: string | null): Promise<void>;
+
+  /** Returns what ends the listening. A listener that throws is a bug: it is rethrown outside, the commit stands. */
+  onApplied(listener: AppliedListener): () => void;
+}
+
+/** How much history is kept. */
+export interface Retention {
+  readonly events: number;
+  /** Ended operations; open ones are never dropped. */
+  readonly operations: number;
+}
+
+export const defaultRetention: Retention = { events: 10_000, operations: 1000 };

@@ -1,0 +1,129 @@
+// Tables of the journal's database and every statement on them. `user_version` is the version of this file's tables.
+
+import type Database from "better-sqlite3";
+
+import { StateError } from "../std/errors.js";
+
+/** One script a version: script n makes version n + 1 of version n. Never edited once released, only added to. */
+const versions: readonly string[] = [
+  `
+  CREATE TABLE operation (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    domain TEXT NOT NULL,
+    plan TEXT NOT NULL,
+    started_ms INTEGER NOT NULL,
+    ended_ms INTEGER
+  ) STRICT;
+  CREATE INDEX operation_open ON operation (id) WHERE ended_ms IS NULL;
+  CREATE INDEX operation_domain ON operation (domain, id);
+  CREATE TABLE entry (
+    id INTEGER PRIMARY KEY,
+    operation INTEGER NOT NULL REFERENCES operation ON DELETE CASCADE,
+    at_ms INTEGER NOT NULL,
+    entry TEXT NOT NULL,
+    changes TEXT
+  ) STRICT;
+  CREATE INDEX entry_operation ON entry (operation, id);
+  CREATE TABLE domain (uuid TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE role (path TEXT PRIMARY KEY, role TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE event (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    domain TEXT NOT NULL,
+    event TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  `,
+];
+
+/** Brings the tables to this version. A newer one is refused: an older program would not understand what it reads. */
+export function migrate(db: Database.Database, path: string): void {
+  const found = Number(db.pragma("user_version", { simple: true }));
+  if (found > versions.length) {
+    throw new StateError(
+      "OPERATION_INVALID",
+      `start: ${path} has version ${found}, this ferryd knows versions up to ${versions.length}; start the newer ferryd that wrote it`,
+    );
+  }
+  if (found === versions.length) return;
+  db.transaction(() => {
+    for (const script of versions.slice(found)) db.exec(script);
+    db.pragma(`user_version = ${versions.length}`);
+  }).immediate();
+}
+
+export interface OperationRow {
+  readonly id: number;
+  readonly plan: string;
+  readonly started_ms: number;
+  readonly ended_ms: number | null;
+}
+
+export interface EntryRow {
+  readonly at_ms: number;
+  readonly entry: string;
+  readonly changes: string | null;
+}
+
+export interface DomainRow {
+  readonly uuid: string;
+  readonly record: string;
+}
+
+export interface RoleRow {
+  readonly role: string;
+}
+
+export interface EventRow {
+  readonly seq: number;
+  readonly at_ms: number;
+  readonly domain: string;
+  readonly event: string;
+}
+
+const operation = "SELECT id, plan, started_ms, ended_ms FROM operation";
+
+/** Every statement of the journal. */
+const statements = {
+  insertOperation: "INSERT INTO operation (domain, plan, started_ms) VALUES (?, ?, ?)",
+  operation: `${operation} WHERE id = ?`,
+  open: `${operation} WHERE ended_ms IS NULL ORDER BY id`,
+  operations: `${operation} ORDER BY id DESC LIMIT ?`,
+  operationsOfDomain: `${operation} WHERE domain = ? ORDER BY id DESC LIMIT ?`,
+  domainOf: "SELECT domain FROM operation WHERE id = ?",
+  end: "UPDATE operation SET ended_ms = ? WHERE id = ?",
+  pruneOperations: `
+    DELETE FROM operation WHERE ended_ms IS NOT NULL AND id <=
+      (SELECT id FROM operation WHERE ended_ms IS NOT NULL ORDER BY id DESC LIMIT 1 OFFSET ?)`,
+  // Writes nothing when the operation has ended or never was.
+  insertEntry: `
+    INSERT INTO entry (operation, at_ms, entry, changes)
+      SELECT id, @atMs, @entry, @changes FROM operation WHERE id = @operation AND ended_ms IS NULL`,
+  entries: "SELECT at_ms, entry, changes FROM entry WHERE operation = ? ORDER BY id",
+  domains: "SELECT uuid, record FROM domain",
+  putDomain: "REPLACE INTO domain (uuid, record) VALUES (?, ?)",
+  dropDomain: "DELETE FROM domain WHERE uuid = ?",
+  roles: "SELECT role FROM role ORDER BY path",
+  putRole: "REPLACE INTO role (path, role) VALUES (?, ?)",
+  dropRole: "DELETE FROM role WHERE path = ?",
+  insertEvent: "INSERT INTO event (at_ms, domain, event) VALUES (?, ?, ?)",
+  pruneEvents: `
+    DELETE FROM event WHERE seq <= (SELECT seq FROM event ORDER BY seq DESC LIMIT 1 OFFSET ?)`,
+  events: "SELECT seq, at_ms, domain, event FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
+  nextDomainId: `
+    INSERT INTO counter (name, value) VALUES ('domain-id', 1)
+      ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value`,
+  setting: "SELECT value FROM setting WHERE key = ?",
+  putSetting: "REPLACE INTO setting (key, value) VALUES (?, ?)",
+  dropSetting: "DELETE FROM setting WHERE key = ?",
+} as const;
+
+export type Statements = Readonly<Record<keyof typeof statements, Database.Statement>>;
+
+/** Every statement, prepared. */
+export function prepare(db: Database.Database): Statements {
+  const prepared = Object.entries(statements).map(([name, sql]) => [name, db.prepare(sql)]);
+  // The same names as in `statements`.
+  return Object.fromEntries(prepared) as Statements;
+}

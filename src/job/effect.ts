@@ -1,13 +1,13 @@
 // What a kind of step does to the world. The runner knows effects only through this; the real ones are in `effects/`.
 
-import type { Change } from "../domain/record.js";
-import type { StepKind, StepOf } from "../plan/step.js";
+import type { Change } from '../domain/record.js';
+import type { StepKind, StepOf } from '../plan/step.js';
 
 /**
  * What the world says of a step, whatever the journal says. `partial`: begun, and both `do` and `undo` know how to go
  * on from there. `unknown`: cannot be told, so nobody may guess.
  */
-export type Probe = "done" | "absent" | "partial" | "unknown";
+export type Probe = 'done' | 'absent' | 'partial' | 'unknown';
 
 /** How far a long step is. */
 export interface StepReport {

@@ -9,24 +9,24 @@
 //      ▼           ▼
 //    failure from the commit step on: `attention`. The operation stays open; a later resume tries again, the same way.
 
-import type { Change } from "../domain/record.js";
-import type { Entry, Mark } from "../journal/entry.js";
-import { isRecordOnly } from "../journal/applied.js";
-import type { Progress } from "../journal/fold.js";
-import { fold } from "../journal/fold.js";
-import type { Journal } from "../journal/journal.js";
-import type { Plan, Refusal, Step, StepKind } from "../plan/step.js";
-import { present } from "../std/assert.js";
-import { messageOf, NeedsOperatorError, StateError } from "../std/errors.js";
-import type { Effect, EffectContext, Effects, Probe, StepReport } from "./effect.js";
-import type { Action } from "./recover.js";
-import { decide } from "./recover.js";
+import type { Change } from '../domain/record.js';
+import type { Entry, Mark } from '../journal/entry.js';
+import { isRecordOnly } from '../journal/applied.js';
+import type { Progress } from '../journal/fold.js';
+import { fold } from '../journal/fold.js';
+import type { Journal } from '../journal/journal.js';
+import type { Plan, Refusal, Step, StepKind } from '../plan/step.js';
+import { present } from '../std/assert.js';
+import { messageOf, NeedsOperatorError, StateError } from '../std/errors.js';
+import type { Effect, EffectContext, Effects, Probe, StepReport } from './effect.js';
+import type { Action } from './recover.js';
+import { decide } from './recover.js';
 
 export interface StepProgress {
   readonly operation: number;
   readonly step: number;
   readonly kind: StepKind;
-  readonly state: "doing" | "done" | "undoing" | "undone";
+  readonly state: 'doing' | 'done' | 'undoing' | 'undone';
   /** Null where the step only changed its state. */
   readonly report: StepReport | null;
 }
@@ -44,8 +44,8 @@ export interface RunnerDeps<W> {
 
 /** How an operation ended. `error`: the one that turned it round, as it was thrown. */
 export type Outcome =
-  | { readonly outcome: "committed" }
-  | { readonly outcome: "rolled-back"; readonly error: Error };
+  | { readonly outcome: 'committed' }
+  | { readonly outcome: 'rolled-back'; readonly error: Error };
 
 /**
  * Brings an operation to its end, from wherever its journal says that it is.
@@ -81,10 +81,10 @@ export async function perform<W>(
   const { journal } = deps;
   const [run, next] = await locked({ deps }, async (): Promise<[Run<W>, Next]> => {
     const plan = await planned();
-    if ("refusal" in plan) throw plan.refusal;
+    if ('refusal' in plan) throw plan.refusal;
     if (isRecordOnly(plan)) {
       const { operation } = await journal.commitAtOnce(plan);
-      return [{ operation, plan, deps }, { outcome: "committed" }];
+      return [{ operation, plan, deps }, { outcome: 'committed' }];
     }
     const begun = { operation: await journal.begin(plan), plan, deps };
     return [begun, await advance(begun, null)];
@@ -109,7 +109,7 @@ interface Returned {
 
 async function toTheEnd<W>(run: Run<W>, first: Next): Promise<Outcome> {
   let next = first;
-  while ("background" in next) {
+  while ('background' in next) {
     const returned = await doInBackground(run, next.background);
     next = await locked(run, () => advance(run, returned));
   }
@@ -130,9 +130,9 @@ async function doInBackground<W>(run: Run<W>, i: number): Promise<Returned> {
 async function advance<W>(run: Run<W>, returned: Returned | null): Promise<Next> {
   try {
     const at = await progressOf(run);
-    if (at.ended === "committed") return { outcome: "committed" };
-    if (at.ended === "rolled-back") return { outcome: "rolled-back", error: earlier(run, at) };
-    if (at.direction === "back") return await back(run, at, earlier(run, at));
+    if (at.ended === 'committed') return { outcome: 'committed' };
+    if (at.ended === 'rolled-back') return { outcome: 'rolled-back', error: earlier(run, at) };
+    if (at.direction === 'back') return await back(run, at, earlier(run, at));
     return await forward(run, at, returned).catch(
       async (error: unknown) => await turnRound(run, errorOf(error)),
     );
@@ -148,26 +148,26 @@ async function forward<W>(
 ): Promise<Next> {
   for (const i of run.plan.steps.keys()) {
     const { step, effect, context } = partsOf(run, i);
-    const mark = present(marks[i], "fold makes one mark a step");
+    const mark = present(marks[i], 'fold makes one mark a step');
     if (returned?.step === i) {
       await complete(run, i, async () => {
         if (returned.failure !== null) throw returned.failure;
       });
       continue;
     }
-    const action = decide(mark, mark === "doing" ? await ask(run, i) : null, "forward");
-    if (action === "ask") throw cannotTell(run, i);
-    if (action === "do") {
+    const action = decide(mark, mark === 'doing' ? await ask(run, i) : null, 'forward');
+    if (action === 'ask') throw cannotTell(run, i);
+    if (action === 'do') {
       if (isCancelled(run, i)) throw cancelled(run, i);
-      if (mark !== "doing" && effect.repeatable !== true)
-        await append(run, { type: "doing", step: i });
-      tell(run, i, "doing");
+      if (mark !== 'doing' && effect.repeatable !== true)
+        await append(run, { type: 'doing', step: i });
+      tell(run, i, 'doing');
       if (effect.background === true) return { background: i };
       await complete(run, i, async () => await effect.do(step, run.deps.world, context));
-    } else if (mark !== "done") await complete(run, i, async () => undefined);
+    } else if (mark !== 'done') await complete(run, i, async () => undefined);
   }
-  await append(run, { type: "end", outcome: "committed" });
-  return { outcome: "committed" };
+  await append(run, { type: 'end', outcome: 'committed' });
+  return { outcome: 'committed' };
 }
 
 /**
@@ -183,52 +183,52 @@ async function complete<W>(run: Run<W>, i: number, attempt: () => Promise<void>)
   } catch (error) {
     if (!isCommit || isCancelled(run, i)) throw error;
     const found = await ask(run, i);
-    if (found === "absent" || found === "partial") throw error;
-    if (found === "unknown") throw new Stop(errorOf(error));
+    if (found === 'absent' || found === 'partial') throw error;
+    if (found === 'unknown') throw new Stop(errorOf(error));
     changes = await changesOf(run, i).catch(stop);
   }
-  const entry = { type: "done", step: i } as const;
+  const entry = { type: 'done', step: i } as const;
   await append(run, entry, changes).catch(isCommit ? stop : rethrow);
-  tell(run, i, "done");
+  tell(run, i, 'done');
 }
 
 /** After a failure on the way forward: back, unless the commit step is done. */
 async function turnRound<W>(run: Run<W>, error: Error): Promise<Outcome> {
   if (error instanceof Stop) throw error;
   const { marks } = await progressOf(run);
-  if (marks.slice(0, run.plan.commitAt).every((mark) => mark === "done")) throw error;
-  await append(run, { type: "rollback", reason: error.message });
+  if (marks.slice(0, run.plan.commitAt).every((mark) => mark === 'done')) throw error;
+  await append(run, { type: 'rollback', reason: error.message });
   return await back(run, await progressOf(run), error);
 }
 
 async function back<W>(run: Run<W>, { marks }: Progress, error: Error): Promise<Outcome> {
   for (const i of [...run.plan.steps.keys()].reverse()) {
-    const mark = present(marks[i], "fold makes one mark a step");
+    const mark = present(marks[i], 'fold makes one mark a step');
     const action = await actionBack(run, i, marks);
-    if (action === "ask") throw cannotTell(run, i, error);
-    if (action === "undo") await undo(run, i, error);
+    if (action === 'ask') throw cannotTell(run, i, error);
+    if (action === 'undo') await undo(run, i, error);
     // Only a step whose entry `done` was written made its changes known.
-    const reverts = mark === "done" ? (run.plan.steps[i]?.reverts ?? []) : [];
-    if (action === "undo" || action === "forget")
-      await append(run, { type: "undone", step: i }, reverts);
-    if (action === "undo") tell(run, i, "undone");
+    const reverts = mark === 'done' ? (run.plan.steps[i]?.reverts ?? []) : [];
+    if (action === 'undo' || action === 'forget')
+      await append(run, { type: 'undone', step: i }, reverts);
+    if (action === 'undo') tell(run, i, 'undone');
   }
-  await append(run, { type: "end", outcome: "rolled-back", reason: error.message });
-  return { outcome: "rolled-back", error };
+  await append(run, { type: 'end', outcome: 'rolled-back', reason: error.message });
+  return { outcome: 'rolled-back', error };
 }
 
 async function actionBack<W>(run: Run<W>, i: number, marks: readonly Mark[]): Promise<Action> {
-  const mark = present(marks[i], "fold makes one mark a step");
+  const mark = present(marks[i], 'fold makes one mark a step');
   // No entry tells whether a repeatable step was done: it was, if it was, where the journal ends.
   const journalEndsHere =
-    mark === "none" && marks.slice(0, i).every((earlierMark) => earlierMark === "done");
-  if (journalEndsHere && partsOf(run, i).effect.repeatable === true) return "undo";
-  return decide(mark, mark === "doing" ? await ask(run, i) : null, "back");
+    mark === 'none' && marks.slice(0, i).every((earlierMark) => earlierMark === 'done');
+  if (journalEndsHere && partsOf(run, i).effect.repeatable === true) return 'undo';
+  return decide(mark, mark === 'doing' ? await ask(run, i) : null, 'back');
 }
 
 async function undo<W>(run: Run<W>, i: number, original: Error): Promise<void> {
   const { step, effect, context } = partsOf(run, i);
-  tell(run, i, "undoing");
+  tell(run, i, 'undoing');
   try {
     await effect.undo(step, run.deps.world, context);
   } catch (error) {
@@ -242,7 +242,7 @@ async function stopped<W>(run: Run<W>, thrown: Error): Promise<NeedsOperatorErro
   const error = thrown instanceof Stop ? thrown.original : thrown;
   const { operation, plan } = run;
   // When the journal is what fails there is nowhere to write it. The operation is open either way.
-  await append(run, { type: "attention", reason: error.message }).catch(() => undefined);
+  await append(run, { type: 'attention', reason: error.message }).catch(() => undefined);
   return new NeedsOperatorError(
     `${error.message}; operation ${operation} (${plan.operation} of ${plan.domainName}) stays open, 'ferry ops show ${operation}' tells how far it is`,
     { operation, next: [`ferry ops show ${operation}`], cause: error },
@@ -251,7 +251,7 @@ async function stopped<W>(run: Run<W>, thrown: Error): Promise<NeedsOperatorErro
 
 /** Ends the way forward without turning round. */
 class Stop extends Error {
-  override readonly name = "Stop";
+  override readonly name = 'Stop';
   readonly original: Error;
 
   constructor(original: Error) {
@@ -279,21 +279,21 @@ const cannotTell = <W>(run: Run<W>, i: number, original: Error | null = null): S
 
 const cancelled = <W>(run: Run<W>, i: number, cause?: unknown): StateError =>
   new StateError(
-    "OPERATION_ABORTED",
+    'OPERATION_ABORTED',
     `${run.plan.operation} ${run.plan.domainName}: cancelled at step ${i} (${run.plan.steps[i]?.kind})`,
     { cause, operation: run.operation },
   );
 
 /** The error of a life before this one: its text is all that was kept. */
 const earlier = <W>(run: Run<W>, { reason }: Progress): StateError =>
-  new StateError("OPERATION_ABORTED", reason ?? "rolled back", { operation: run.operation });
+  new StateError('OPERATION_ABORTED', reason ?? 'rolled back', { operation: run.operation });
 
 const isCancelled = <W>({ plan, deps }: Run<W>, i: number): boolean =>
   i < plan.commitAt && deps.signal?.aborted === true;
 
 async function ask<W>(run: Run<W>, i: number): Promise<Probe> {
   const { step, effect } = partsOf(run, i);
-  return await effect.probe(step, run.deps.world).catch(() => "unknown" as const);
+  return await effect.probe(step, run.deps.world).catch(() => 'unknown' as const);
 }
 
 async function changesOf<W>(run: Run<W>, i: number): Promise<readonly Change[]> {
@@ -319,7 +319,7 @@ const append = async <W>(
 function tell<W>(
   { operation, plan, deps }: Run<W>,
   step: number,
-  state: StepProgress["state"],
+  state: StepProgress['state'],
   report: StepReport | null = null,
 ): void {
   const { kind } = present(plan.steps[step], `step ${step} stands in the plan`);
@@ -340,7 +340,7 @@ function partsOf<W>(run: Run<W>, i: number): Parts<W> {
   const context: EffectContext = {
     operation,
     signal: (cancellable ? deps.signal : undefined) ?? never,
-    progress: (report) => tell(run, i, "doing", report),
+    progress: (report) => tell(run, i, 'doing', report),
   };
   return { step, effect, context };
 }

@@ -1,19 +1,19 @@
 // What both journals share: applying changes to a record, the listeners, and the summary of an operation.
 
-import type { Change, DomainRecord } from "../domain/record.js";
-import { applyChange } from "../domain/record.js";
-import type { Plan } from "../plan/step.js";
-import { checkPlan } from "../plan/step.js";
-import { assert } from "../std/assert.js";
-import type { Entry } from "./entry.js";
-import { fold } from "./fold.js";
+import type { Change, DomainRecord } from '../domain/record.js';
+import { applyChange } from '../domain/record.js';
+import type { Plan } from '../plan/step.js';
+import { checkPlan } from '../plan/step.js';
+import { assert } from '../std/assert.js';
+import type { Entry } from './entry.js';
+import { fold } from './fold.js';
 import type {
   Applied,
   AppliedListener,
   OperationRecord,
   OperationSummary,
   StampedEntry,
-} from "./journal.js";
+} from './journal.js';
 
 /** The record after all `changes`, in order. */
 export function applyAll(
@@ -87,7 +87,7 @@ export function operationOf({
     reason: progress.reason,
     attention: progress.attention,
     commitAt: plan.commitAt,
-    steps: plan.steps.map(({ kind }, i) => ({ kind, mark: progress.marks[i] ?? "none" })),
+    steps: plan.steps.map(({ kind }, i) => ({ kind, mark: progress.marks[i] ?? 'none' })),
     plan,
     entries,
   };
@@ -109,12 +109,12 @@ export function entriesAtOnce(
   );
   return [
     ...plan.steps.map(({ changes }, step) => ({
-      entry: { type: "done", step } as const,
+      entry: { type: 'done', step } as const,
       changes: changes ?? [],
     })),
-    { entry: { type: "end", outcome: "committed" }, changes: [] },
+    { entry: { type: 'end', outcome: 'committed' }, changes: [] },
   ];
 }
 
 export const isRecordOnly = (plan: Plan): boolean =>
-  plan.steps.every(({ kind }) => kind === "record");
+  plan.steps.every(({ kind }) => kind === 'record');

@@ -1,9 +1,9 @@
 // JSON text that keeps a bigint: `123n` is stored as `{"$bigint":"123"}`. An own member whose name could be taken
 // for the tag gets one more `$`, so that every plain value comes back as it went in.
 
-import { assert } from "../std/assert.js";
+import { assert } from '../std/assert.js';
 
-const tag = "$bigint";
+const tag = '$bigint';
 const looksLikeTag = /^\$+bigint$/;
 
 /** The text of a plain value: null, booleans, finite numbers, bigints, strings, arrays and objects of them. */
@@ -17,22 +17,22 @@ export function decode(text: string): unknown {
 }
 
 function tagged(value: unknown): unknown {
-  if (typeof value === "bigint") return { [tag]: value.toString() };
+  if (typeof value === 'bigint') return { [tag]: value.toString() };
   if (Array.isArray(value)) return value.map(tagged);
-  if (typeof value === "object" && value !== null)
+  if (typeof value === 'object' && value !== null)
     return mapMembers(value, (name) => (looksLikeTag.test(name) ? `$${name}` : name), tagged);
   assert(
-    typeof value !== "number" || Number.isFinite(value),
+    typeof value !== 'number' || Number.isFinite(value),
     `a number that JSON cannot hold: ${String(value)}`,
   );
-  assert(typeof value !== "function" && typeof value !== "symbol", "a journal holds data only");
+  assert(typeof value !== 'function' && typeof value !== 'symbol', 'a journal holds data only');
   return value;
 }
 
 function untagged(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(untagged);
-  if (typeof value !== "object" || value === null) return value;
-  if (tag in value && typeof value[tag] === "string") return BigInt(value[tag]);
+  if (typeof value !== 'object' || value === null) return value;
+  if (tag in value && typeof value[tag] === 'string') return BigInt(value[tag]);
   return mapMembers(value, (name) => (looksLikeTag.test(name) ? name.slice(1) : name), untagged);
 }
 

@@ -3,20 +3,20 @@
 /** One line of an operation's journal. */
 export type Entry =
   /** On disk before the step is begun, so that a crash finds it worth asking the world about. */
-  | { readonly type: "doing"; readonly step: number }
-  | { readonly type: "done"; readonly step: number }
-  | { readonly type: "undone"; readonly step: number }
+  | { readonly type: 'doing'; readonly step: number }
+  | { readonly type: 'done'; readonly step: number }
+  | { readonly type: 'undone'; readonly step: number }
   /** The operation turned round. On disk before the first undo; never taken back. */
-  | { readonly type: "rollback"; readonly reason: string }
+  | { readonly type: 'rollback'; readonly reason: string }
   /** Stopped, and waits for a person. The operation stays open: any later entry means that it went on. */
-  | { readonly type: "attention"; readonly reason: string }
+  | { readonly type: 'attention'; readonly reason: string }
   | {
-      readonly type: "end";
-      readonly outcome: "committed" | "rolled-back";
+      readonly type: 'end';
+      readonly outcome: 'committed' | 'rolled-back';
       readonly reason?: string;
     };
 
 /** How far one step is, as far as the journal knows. */
-export type Mark = "none" | "doing" | "done" | "undone";
+export type Mark = 'none' | 'doing' | 'done' | 'undone';
 
-export type Direction = "forward" | "back";
+export type Direction = 'forward' | 'back';

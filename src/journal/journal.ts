@@ -2,10 +2,10 @@
 // Everything that `append` is given commits in ONE transaction and is durable before it resolves. The methods are
 // async so that a fleet can later keep part of this elsewhere. Two implementations, one test suite over both.
 
-import type { DomainEvent } from "../domain/events.js";
-import type { Change, DomainRecord, ImageRole } from "../domain/record.js";
-import type { Plan, StepKind } from "../plan/step.js";
-import type { Direction, Entry, Mark } from "./entry.js";
+import type { DomainEvent } from '../domain/events.js';
+import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
+import type { Plan, StepKind } from '../plan/step.js';
+import type { Direction, Entry, Mark } from './entry.js';
 
 /** A change that is durable now. `seq` is the number of the event that it is; null when it is none. */
 export interface AppliedChange {
@@ -45,7 +45,7 @@ export interface OperationSummary {
   readonly startedAtMs: number;
   /** Null while it is open. */
   readonly endedAtMs: number | null;
-  readonly outcome: "committed" | "rolled-back" | null;
+  readonly outcome: 'committed' | 'rolled-back' | null;
   readonly direction: Direction;
   /** Why it turned round or ended. */
   readonly reason: string | null;

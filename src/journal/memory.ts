@@ -1,12 +1,12 @@
 // A journal in memory, for tests: the same semantics as the one on disk, and a process death on demand.
 
-import type { Change, DomainRecord, ImageRole } from "../domain/record.js";
-import type { Plan } from "../plan/step.js";
-import { checkPlan } from "../plan/step.js";
-import { assert, present } from "../std/assert.js";
-import { applyAll, entriesAtOnce, Listeners, operationOf, summaryOf } from "./applied.js";
-import { decode, encode } from "./codec.js";
-import type { Entry } from "./entry.js";
+import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
+import type { Plan } from '../plan/step.js';
+import { checkPlan } from '../plan/step.js';
+import { assert, present } from '../std/assert.js';
+import { applyAll, entriesAtOnce, Listeners, operationOf, summaryOf } from './applied.js';
+import { decode, encode } from './codec.js';
+import type { Entry } from './entry.js';
 import type {
   Applied,
   AppliedChange,
@@ -19,8 +19,8 @@ import type {
   Retention,
   StampedEntry,
   StampedEvent,
-} from "./journal.js";
-import { defaultRetention } from "./journal.js";
+} from './journal.js';
+import { defaultRetention } from './journal.js';
 
 interface StoredOperation {
   readonly id: number;
@@ -79,7 +79,7 @@ export class MemoryJournal implements Journal {
    * The process dies. This journal answers no more; the returned one holds what was durable. `torn`: the last write was
    * under way and did not reach the disk whole, so it is gone.
    */
-  crash(torn: "torn" | null = null): MemoryJournal {
+  crash(torn: 'torn' | null = null): MemoryJournal {
     this.open = false;
     const next = new MemoryJournal(this.options);
     next.store = torn === null ? this.store : this.previous;
@@ -195,7 +195,7 @@ export class MemoryJournal implements Journal {
   }
 
   private read(): Store {
-    assert(this.open, "the journal is closed");
+    assert(this.open, 'the journal is closed');
     return this.store;
   }
 
@@ -235,11 +235,11 @@ export class MemoryJournal implements Journal {
     const atMs = this.nowMs();
     const next: StoredOperation = {
       ...operation,
-      endedAtMs: entry.type === "end" ? atMs : null,
+      endedAtMs: entry.type === 'end' ? atMs : null,
       entries: [...operation.entries, copyOf({ atMs, entry, changes })],
     };
     const operations = new Map(store.operations).set(id, next);
-    if (entry.type === "end") this.prune(operations);
+    if (entry.type === 'end') this.prune(operations);
     return this.withChanges({ ...store, operations }, operation.plan.domain, changes);
   }
 
@@ -263,9 +263,9 @@ export class MemoryJournal implements Journal {
     const events = [...store.events];
     let seq = store.lastEvent;
     const applied = changes.map((change): AppliedChange => {
-      if (change.change === "role") roles.set(change.role.path, change.role);
-      if (change.change === "forget-role") roles.delete(change.path);
-      if (change.change !== "event") return { change, seq: null };
+      if (change.change === 'role') roles.set(change.role.path, change.role);
+      if (change.change === 'forget-role') roles.delete(change.path);
+      if (change.change !== 'event') return { change, seq: null };
       events.push({ seq: ++seq, atMs: this.nowMs(), domain, event: change.event });
       return { change, seq };
     });

@@ -1,8 +1,8 @@
 // Tables of the journal's database and every statement on them. `user_version` is the version of this file's tables.
 
-import type Database from "better-sqlite3";
+import type Database from 'better-sqlite3';
 
-import { StateError } from "../std/errors.js";
+import { StateError } from '../std/errors.js';
 
 /** One script a version: script n makes version n + 1 of version n. Never edited once released, only added to. */
 const versions: readonly string[] = [
@@ -39,10 +39,10 @@ const versions: readonly string[] = [
 
 /** Brings the tables to this version. A newer one is refused: an older program would not understand what it reads. */
 export function migrate(db: Database.Database, path: string): void {
-  const found = Number(db.pragma("user_version", { simple: true }));
+  const found = Number(db.pragma('user_version', { simple: true }));
   if (found > versions.length) {
     throw new StateError(
-      "OPERATION_INVALID",
+      'OPERATION_INVALID',
       `start: ${path} has version ${found}, this ferryd knows versions up to ${versions.length}; start the newer ferryd that wrote it`,
     );
   }
@@ -82,17 +82,17 @@ export interface EventRow {
   readonly event: string;
 }
 
-const operation = "SELECT id, plan, started_ms, ended_ms FROM operation";
+const operation = 'SELECT id, plan, started_ms, ended_ms FROM operation';
 
 /** Every statement of the journal. */
 const statements = {
-  insertOperation: "INSERT INTO operation (domain, plan, started_ms) VALUES (?, ?, ?)",
+  insertOperation: 'INSERT INTO operation (domain, plan, started_ms) VALUES (?, ?, ?)',
   operation: `${operation} WHERE id = ?`,
   open: `${operation} WHERE ended_ms IS NULL ORDER BY id`,
   operations: `${operation} ORDER BY id DESC LIMIT ?`,
   operationsOfDomain: `${operation} WHERE domain = ? ORDER BY id DESC LIMIT ?`,
-  domainOf: "SELECT domain FROM operation WHERE id = ?",
-  end: "UPDATE operation SET ended_ms = ? WHERE id = ?",
+  domainOf: 'SELECT domain FROM operation WHERE id = ?',
+  end: 'UPDATE operation SET ended_ms = ? WHERE id = ?',
   pruneOperations: `
     DELETE FROM operation WHERE ended_ms IS NOT NULL AND id <=
       (SELECT id FROM operation WHERE ended_ms IS NOT NULL ORDER BY id DESC LIMIT 1 OFFSET ?)`,
@@ -100,23 +100,23 @@ const statements = {
   insertEntry: `
     INSERT INTO entry (operation, at_ms, entry, changes)
       SELECT id, @atMs, @entry, @changes FROM operation WHERE id = @operation AND ended_ms IS NULL`,
-  entries: "SELECT at_ms, entry, changes FROM entry WHERE operation = ? ORDER BY id",
-  domains: "SELECT uuid, record FROM domain",
-  putDomain: "REPLACE INTO domain (uuid, record) VALUES (?, ?)",
-  dropDomain: "DELETE FROM domain WHERE uuid = ?",
-  roles: "SELECT role FROM role ORDER BY path",
-  putRole: "REPLACE INTO role (path, role) VALUES (?, ?)",
-  dropRole: "DELETE FROM role WHERE path = ?",
-  insertEvent: "INSERT INTO event (at_ms, domain, event) VALUES (?, ?, ?)",
+  entries: 'SELECT at_ms, entry, changes FROM entry WHERE operation = ? ORDER BY id',
+  domains: 'SELECT uuid, record FROM domain',
+  putDomain: 'REPLACE INTO domain (uuid, record) VALUES (?, ?)',
+  dropDomain: 'DELETE FROM domain WHERE uuid = ?',
+  roles: 'SELECT role FROM role ORDER BY path',
+  putRole: 'REPLACE INTO role (path, role) VALUES (?, ?)',
+  dropRole: 'DELETE FROM role WHERE path = ?',
+  insertEvent: 'INSERT INTO event (at_ms, domain, event) VALUES (?, ?, ?)',
   pruneEvents: `
     DELETE FROM event WHERE seq <= (SELECT seq FROM event ORDER BY seq DESC LIMIT 1 OFFSET ?)`,
-  events: "SELECT seq, at_ms, domain, event FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
+  events: 'SELECT seq, at_ms, domain, event FROM event WHERE seq > ? ORDER BY seq LIMIT ?',
   nextDomainId: `
     INSERT INTO counter (name, value) VALUES ('domain-id', 1)
       ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value`,
-  setting: "SELECT value FROM setting WHERE key = ?",
-  putSetting: "REPLACE INTO setting (key, value) VALUES (?, ?)",
-  dropSetting: "DELETE FROM setting WHERE key = ?",
+  setting: 'SELECT value FROM setting WHERE key = ?',
+  putSetting: 'REPLACE INTO setting (key, value) VALUES (?, ?)',
+  dropSetting: 'DELETE FROM setting WHERE key = ?',
 } as const;
 
 export type Statements = Readonly<Record<keyof typeof statements, Database.Statement>>;

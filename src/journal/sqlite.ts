@@ -2,19 +2,19 @@
 // life (`locking_mode=EXCLUSIVE`), keeps a second daemon off the state directory and ends with the process.
 // Nothing else in this process may open the database file: closing it would drop the lock (fcntl(2), POSIX locks).
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import Database from "better-sqlite3";
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
 
-import type { DomainEvent } from "../domain/events.js";
-import type { Change, DomainRecord, ImageRole } from "../domain/record.js";
-import type { Plan } from "../plan/step.js";
-import { checkPlan } from "../plan/step.js";
-import { assert, present } from "../std/assert.js";
-import { messageOf, StateError, SystemError } from "../std/errors.js";
-import { applyAll, entriesAtOnce, Listeners, operationOf, summaryOf } from "./applied.js";
-import { decode, encode } from "./codec.js";
-import type { Entry } from "./entry.js";
+import type { DomainEvent } from '../domain/events.js';
+import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
+import type { Plan } from '../plan/step.js';
+import { checkPlan } from '../plan/step.js';
+import { assert, present } from '../std/assert.js';
+import { messageOf, StateError, SystemError } from '../std/errors.js';
+import { applyAll, entriesAtOnce, Listeners, operationOf, summaryOf } from './applied.js';
+import { decode, encode } from './codec.js';
+import type { Entry } from './entry.js';
 import type {
   Applied,
   AppliedChange,
@@ -27,10 +27,10 @@ import type {
   Retention,
   StampedEntry,
   StampedEvent,
-} from "./journal.js";
-import { defaultRetention } from "./journal.js";
-import type { DomainRow, EntryRow, EventRow, OperationRow, RoleRow, Statements } from "./schema.js";
-import { migrate, prepare } from "./schema.js";
+} from './journal.js';
+import { defaultRetention } from './journal.js';
+import type { DomainRow, EntryRow, EventRow, OperationRow, RoleRow, Statements } from './schema.js';
+import { migrate, prepare } from './schema.js';
 
 export interface SqliteJournalOptions {
   readonly stateDir: string;
@@ -40,8 +40,8 @@ export interface SqliteJournalOptions {
 
 /** Opens, or makes, the journal of a state directory. Checks the file before anything trusts it. */
 export function openJournal(options: SqliteJournalOptions): SqliteJournal {
-  const path = join(options.stateDir, "ferry.db");
-  return translated(path, "open", () => {
+  const path = join(options.stateDir, 'ferry.db');
+  return translated(path, 'open', () => {
     mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
     const db = new Database(path, { timeout: 0 });
     try {
@@ -58,18 +58,18 @@ export function openJournal(options: SqliteJournalOptions): SqliteJournal {
 
 /** Takes the lock for life, or says who has it. */
 function own(db: Database.Database, stateDir: string): void {
-  const holder = join(stateDir, "ferryd.pid");
+  const holder = join(stateDir, 'ferryd.pid');
   try {
     // Before the first access: the log's index is then kept in memory, and the lock is taken with the first read.
-    db.pragma("locking_mode = EXCLUSIVE");
-    db.pragma("journal_mode = WAL");
-    db.pragma("synchronous = FULL");
-    db.pragma("foreign_keys = ON");
-    db.exec("BEGIN IMMEDIATE; COMMIT");
+    db.pragma('locking_mode = EXCLUSIVE');
+    db.pragma('journal_mode = WAL');
+    db.pragma('synchronous = FULL');
+    db.pragma('foreign_keys = ON');
+    db.exec('BEGIN IMMEDIATE; COMMIT');
   } catch (error) {
-    if (!isSqlite(error) || !error.code.startsWith("SQLITE_BUSY")) throw error;
+    if (!isSqlite(error) || !error.code.startsWith('SQLITE_BUSY')) throw error;
     throw new StateError(
-      "OPERATION_INVALID",
+      'OPERATION_INVALID',
       `start: state directory ${stateDir} is in use by the ferryd with pid ${pidIn(holder)}; end it first, or give another --state-dir`,
       { cause: error },
     );
@@ -80,15 +80,15 @@ function own(db: Database.Database, stateDir: string): void {
 /** The lock says that there is a holder; this file only says its name. */
 function pidIn(path: string): string {
   try {
-    return readFileSync(path, "utf8").trim();
+    return readFileSync(path, 'utf8').trim();
   } catch {
-    return "unknown";
+    return 'unknown';
   }
 }
 
 function check(db: Database.Database, path: string): void {
-  const found: unknown = db.pragma("quick_check(1)", { simple: true });
-  if (found !== "ok") throw damaged(path, String(found));
+  const found: unknown = db.pragma('quick_check(1)', { simple: true });
+  if (found !== 'ok') throw damaged(path, String(found));
 }
 
 export class SqliteJournal implements Journal {
@@ -222,11 +222,11 @@ export class SqliteJournal implements Journal {
   }
 
   private read<T>(body: () => T): T {
-    return translated(this.path, "read", body);
+    return translated(this.path, 'read', body);
   }
 
   private write<T>(body: () => T): T {
-    return translated(this.path, "write", () => this.db.transaction(body).immediate());
+    return translated(this.path, 'write', () => this.db.transaction(body).immediate());
   }
 
   /** The records in memory and the listeners follow the disk, never the other way round. */
@@ -262,7 +262,7 @@ export class SqliteJournal implements Journal {
       changes: changes.length === 0 ? null : encode(changes),
     });
     assert(inserted === 1, `operation ${operation} is not open: no '${entry.type}' can follow`);
-    if (entry.type !== "end") return;
+    if (entry.type !== 'end') return;
     end.run(atMs, operation);
     pruneOperations.run(this.keep.operations);
   }
@@ -284,9 +284,9 @@ export class SqliteJournal implements Journal {
   private applyHostChanges(domain: string, changes: readonly Change[]): readonly AppliedChange[] {
     const { putRole, dropRole, insertEvent, pruneEvents } = this.statements;
     const applied = changes.map((change): AppliedChange => {
-      if (change.change === "role") putRole.run(change.role.path, encode(change.role));
-      if (change.change === "forget-role") dropRole.run(change.path);
-      if (change.change !== "event") return { change, seq: null };
+      if (change.change === 'role') putRole.run(change.role.path, encode(change.role));
+      if (change.change === 'forget-role') dropRole.run(change.path);
+      if (change.change !== 'event') return { change, seq: null };
       const { lastInsertRowid } = insertEvent.run(this.nowMs(), domain, encode(change.event));
       return { change, seq: Number(lastInsertRowid) };
     });
@@ -325,17 +325,17 @@ const damaged = (path: string, why: string, cause?: unknown): SystemError =>
   );
 
 /** What to do about SQLite's errors, by its result code (sqlite.org/rescode.html). */
-function translated<T>(path: string, verb: "open" | "read" | "write", body: () => T): T {
+function translated<T>(path: string, verb: 'open' | 'read' | 'write', body: () => T): T {
   try {
     return body();
   } catch (error) {
     if (!isSqlite(error)) throw error;
-    if (error.code === "SQLITE_NOTADB" || error.code.startsWith("SQLITE_CORRUPT"))
+    if (error.code === 'SQLITE_NOTADB' || error.code.startsWith('SQLITE_CORRUPT'))
       throw damaged(path, error.message, error);
     const advice =
-      error.code === "SQLITE_FULL"
-        ? "make room on its file system"
-        : "look at its file system and permissions";
+      error.code === 'SQLITE_FULL'
+        ? 'make room on its file system'
+        : 'look at its file system and permissions';
     throw new SystemError(
       `journal: cannot ${verb} ${path}: ${messageOf(error)} (${error.code}); ${advice}`,
       { cause: error },

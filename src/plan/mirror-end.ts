@@ -236,6 +236,7 @@ function pivotDisk(mirrored: Mirrored): PivotDisk {
     job: 'copy',
     from: formatNode(topOf(disk)),
     to: formatNode(image),
+    path: localPath(image.source),
     swing: swings ? reopenOptions(image, { driver: disk.driver, readOnly: false, backing: formatNode(base) }) : null,
     header: null,
     offline: null,

@@ -16,7 +16,7 @@ import { present } from '../std/assert.js';
 import { RequestError, StateError } from '../std/errors.js';
 import { staleRoles } from './mirror-end.js';
 import type { OverlayDisk } from './overlay.js';
-import { commitJobId, copyJobId, filterNode, mirrorSteps, prepareSteps, snapshotStep, topOf } from './overlay.js';
+import { commitJobId, copyJobId, filterNode, mirrorSteps, prepareSteps, snapshotStep } from './overlay.js';
 import { isRefusal, jobObstacle, layersOf, needLive, refuse } from './refuse.js';
 import type { Plan, PivotDisk, Refusal, Step } from './step.js';
 
@@ -176,7 +176,7 @@ function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
     ...overlays.flatMap(mirrorSteps),
     ...ways.flatMap((way) => copySteps(request, way)),
     ...ways.flatMap(openCopies),
-    { kind: 'wait-ready', jobIds: ways.map((way) => way.overlay.mirror.record.jobId) },
+    { kind: 'wait-ready', job: 'copy', jobIds: ways.map((way) => way.overlay.mirror.record.jobId) },
   ];
   const jobIds = ways.map((way) => way.overlay.mirror.record.jobId);
   const commitIds = ways.map((way) => commitJobId(way.disk.target, way.overlay.mirror.layer));
@@ -187,7 +187,7 @@ function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
     { kind: 'dismiss-jobs', jobIds },
     ...ways.flatMap(closeSource),
     ...ways.map(startCommit),
-    { kind: 'wait-ready', jobIds: commitIds },
+    { kind: 'wait-ready', job: 'commit', jobIds: commitIds },
     { kind: 'pivot', disks: ways.map(intoCopy), changes: ways.flatMap((way) => settled(request, way)) },
     { kind: 'resume-guest', when: 'if-running' },
     { kind: 'dismiss-jobs', jobIds: commitIds },
@@ -233,6 +233,7 @@ function toDestination(way: Way): PivotDisk {
     job: 'copy',
     from: formatNode(way.overlay.overlay),
     to: formatNode(twin),
+    path: localPath(twin.source),
     swing: reopenOptions(twin, { driver: way.disk.driver, readOnly: false, backing: formatNode(topCopy(way)) }),
     header: localPath(topCopy(way).source),
     offline: null,
@@ -302,6 +303,7 @@ function intoCopy(way: Way): PivotDisk {
     job: 'commit',
     from: formatNode(twin),
     to: formatNode(topCopy(way)),
+    path: localPath(topCopy(way).source),
     swing: null,
     header: null,
     offline: offline(way),

@@ -34,6 +34,8 @@ export interface PivotDisk {
   /** Root of the disk before and after. */
   readonly from: string;
   readonly to: string;
+  /** Where `to` lies on this host: asked for its health from outside before anything stops (law 9). Null: not local. */
+  readonly path: string | null;
   /** Options for `blockdev-reopen` of `to`, given under the pause just before `job-complete` (law 3). Null: nothing to swing. */
   readonly swing: ReopenOptions | null;
   /** What the header of `to` is made to name afterwards, still in the pause. Null: it names the right image already. */
@@ -84,7 +86,7 @@ interface Steps {
     readonly offline: OfflineCommit;
   };
   /** Waits until every job is READY. Changes nothing; may take long, so the domain is not locked meanwhile. */
-  'wait-ready': { readonly jobIds: readonly string[] };
+  'wait-ready': { readonly job: 'copy' | 'commit'; readonly jobIds: readonly string[] };
   /** Copies a frozen image to `to` by way of `to`.part: data, fsync, header naming `backing`, rename, fsync of the folder. */
   'copy-image': {
     readonly from: string;
@@ -145,13 +147,24 @@ export interface Refusal {
   readonly refusal: Error;
 }
 
+/** Kinds that nothing takes back: they stand at or behind the commit step. */
+const final: ReadonlySet<StepKind> = new Set([
+  'cancel-job',
+  'seal-job',
+  'dismiss-jobs',
+  'remove-file',
+  'kill-qemu',
+  'signal-guest',
+  'pause-guest',
+]);
+
 /** Rules that every plan keeps; broken ones are bugs of a planner. */
 export function checkPlan(plan: Plan): void {
   assert(plan.commitAt >= 0 && plan.commitAt <= plan.steps.length, 'the commit step stands in the plan');
   for (const [i, step] of plan.steps.entries()) {
+    assert(i >= plan.commitAt || !final.has(step.kind), `step ${i} (${step.kind}) comes before the commit step and cannot be taken back`);
     // What is known must not run ahead of what can still be undone.
-    const final = i >= plan.commitAt - 1 || step.changes === undefined;
-    assert(final || step.reverts !== undefined, `changes of step ${i} (${step.kind}) cannot be taken back`);
-    assert(step.kind !== 'remove-file' || i >= plan.commitAt, `step ${i} removes a file before the commit step`);
+    const stays = i >= plan.commitAt - 1 || step.changes === undefined;
+    assert(stays || step.reverts !== undefined, `changes of step ${i} (${step.kind}) cannot be taken back`);
   }
 }

@@ -1,0 +1,33 @@
+// Every kind of step with its effect. A new kind does not compile until it stands here.
+
+import type { Effects } from '../effect.js';
+import type { DomainWorld } from '../world.js';
+import { createNvram, killQemu, pauseGuest, record, resumeGuest, signalGuest, startQemu } from './guest.js';
+import { copyImage, createImage, removeFile } from './images.js';
+import { cancelJob, dismissJobs, sealJob, startCommit, startMirror, waitReady } from './jobs.js';
+import { closeNode, openNode } from './nodes.js';
+import { pivot } from './pivot.js';
+import { snapshot } from './snapshot.js';
+
+export const effects: Effects<DomainWorld> = {
+  'create-image': createImage,
+  'open-node': openNode,
+  'close-node': closeNode,
+  snapshot,
+  'start-mirror': startMirror,
+  'start-commit': startCommit,
+  'wait-ready': waitReady,
+  'copy-image': copyImage,
+  pivot,
+  'resume-guest': resumeGuest,
+  'pause-guest': pauseGuest,
+  'cancel-job': cancelJob,
+  'seal-job': sealJob,
+  'dismiss-jobs': dismissJobs,
+  'remove-file': removeFile,
+  'create-nvram': createNvram,
+  'start-qemu': startQemu,
+  'kill-qemu': killQemu,
+  'signal-guest': signalGuest,
+  record,
+};

@@ -1,0 +1,205 @@
+// Law 4: how every job ends that changes the root of a disk. Over all disks of one operation:
+//
+//   health asked from outside ─ pre-flush ─ stop ─ swing ─ job-complete all ─ all pending ─ job-finalize all
+//     ─ all concluded ─ roots checked ─ headers ─┬─ (the runner's one durable record) ─ cont
+//                                                └─ on any failure: back to the source, guest goes on
+//
+// Before finalize every disk can still be cancelled; a crash anywhere inside leaves both image sets complete, because
+// the guest stands still. So `do` can be entered again at any point of it: it looks where it is and goes on.
+
+import type { PivotDisk, StepOf } from '../../plan/step.js';
+import type { Monitor } from '../../qmp/monitor.js';
+import type { Job } from '../../qmp/jobs.js';
+import { queryJobs, waitJob, waitJobs } from '../../qmp/jobs.js';
+import { present } from '../../std/assert.js';
+import { within } from '../../std/deadline.js';
+import { QemuError, StateError, messageOf } from '../../std/errors.js';
+import type { Effect } from '../effect.js';
+import type { DomainWorld } from '../world.js';
+import { ifAlive, needMonitor } from '../world.js';
+import { cancel } from './jobs.js';
+import { rootsOf } from './nodes.js';
+
+/** Watchdogs: the guest stands still meanwhile, so none of these may be long. */
+const STOP_TIMEOUT_MS = 15_000;
+const PENDING_TIMEOUT_MS = 10_000;
+const CONCLUDED_TIMEOUT_MS = 10_000;
+/** Law 9: a target that takes longer to make one fsync durable is not pivoted to now. */
+const HEALTH_TIMEOUT_MS = 1000;
+/** What lies dirty in the page cache may take its time first; the guest runs meanwhile. */
+const SETTLE_TIMEOUT_MS = 30_000;
+
+export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
+  async do({ disks }, world) {
+    const monitor = await world.monitor();
+    if (monitor === null) return await commitWithoutQemu(disks, world);
+    try {
+      await switchOver(monitor, disks, world);
+    } catch (error) {
+      // Behind the commit step nobody would undo it, and a guest must never be left standing.
+      await backOut(disks, world).catch((second: unknown) => {
+        throw new QemuError(`${messageOf(error)}; and the way back failed: ${messageOf(second)}`, { cause: error });
+      });
+      throw error;
+    }
+  },
+  undo: ({ disks }, world) => backOut(disks, world),
+  async probe({ disks }, world) {
+    const monitor = await world.monitor();
+    if (monitor === null) return 'absent';
+    const roots = await rootsOf(monitor);
+    if (disks.every((disk) => roots.has(disk.to))) return disks.every((disk) => disk.header === null) ? 'done' : 'partial';
+    const { status } = await monitor.execute('query-status', {});
+    const jobs = await queryJobs(monitor);
+    const untouched = disks.every((disk) => roots.has(disk.from) && jobs.get(disk.jobId)?.info.status === 'ready');
+    return untouched && status === 'running' ? 'absent' : 'partial';
+  },
+};
+
+async function switchOver(monitor: Monitor, disks: readonly PivotDisk[], world: DomainWorld): Promise<void> {
+  const roots = await rootsOf(monitor);
+  if (!disks.every((disk) => roots.has(disk.to))) {
+    await prepare(monitor, disks, world);
+    const stoppedAt = performance.now();
+    await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
+    pauses.set(monitor, stoppedAt);
+    await complete(monitor, disks);
+    await checkRoots(monitor, disks);
+  }
+  for (const disk of disks.filter((d) => d.header !== null)) {
+    await monitor.execute('change-backing-file', {
+      device: disk.to,
+      'image-node-name': disk.to,
+      'backing-file': present(disk.header, 'filtered'),
+    });
+  }
+}
+
+/** When we stopped a guest, by its monitor: `resume-guest` tells how long it stood. */
+const pauses = new WeakMap<Monitor, number>();
+
+export function pauseOf(monitor: Monitor): number | null {
+  const since = pauses.get(monitor);
+  pauses.delete(monitor);
+  return since === undefined ? null : performance.now() - since;
+}
+
+/** While the guest runs: are the jobs fit, is the target alive; and flush, so that `stop` has little to do (11 × shorter). */
+async function prepare(monitor: Monitor, disks: readonly PivotDisk[], world: DomainWorld): Promise<void> {
+  const { status } = await monitor.execute('query-status', {});
+  if (status !== 'running' && status !== 'paused' && status !== 'prelaunch') {
+    throw new StateError('OPERATION_INVALID', `pivot: the guest is in state '${status}'; bring it back to running or paused first`);
+  }
+  const jobs = await queryJobs(monitor);
+  for (const disk of disks) checkJob(disk, jobs.get(disk.jobId));
+  // Found in the middle of it: the guest stands still, and every moment counts.
+  if (disks.some((disk) => isBeyondReady(jobs.get(disk.jobId)))) return;
+  await Promise.all(disks.map((disk) => checkHealth(disk, world)));
+  if (status !== 'running') return;
+  for (const disk of disks) {
+    await monitor.execute('human-monitor-command', { 'command-line': `qemu-io ${disk.to} flush` }, { timeoutMs: STOP_TIMEOUT_MS });
+  }
+}
+
+const isBeyondReady = (job: Job | undefined): boolean =>
+  job !== undefined && ['waiting', 'pending', 'concluded'].includes(job.info.status);
+
+function checkJob(disk: PivotDisk, job: Job | undefined): void {
+  const doing = `pivot ${disk.target}`;
+  if (job === undefined) throw new QemuError(`${doing}: job '${disk.jobId}' is gone`, { qmpClass: 'JobGone' });
+  if (job.info.error !== undefined) throw new QemuError(`${doing}: job '${disk.jobId}' failed: ${job.info.error}`, { qmpClass: 'JobFailed' });
+  if (isBeyondReady(job)) return;
+  if (job.block?.ready !== true) throw new StateError('BLOCK_COPY_ACTIVE', `block job '${disk.jobId}' not ready for pivot yet`);
+  const io = job.block['io-status'];
+  if (io !== 'ok') {
+    throw new StateError('OPERATION_INVALID', `${doing}: job '${disk.jobId}' is paused by an error of its target (io-status ${io}); mend the cause, then try again`);
+  }
+}
+
+/** Law 9: asked from outside QEMU, because inside it nothing could time out once it drains. */
+async function checkHealth(disk: PivotDisk, world: DomainWorld): Promise<void> {
+  if (disk.path === null) return;
+  const what = `pivot ${disk.target}: ${disk.path}`;
+  await within(world.images.sync(disk.path), SETTLE_TIMEOUT_MS, `${what} (fsync)`);
+  await within(world.images.sync(disk.path), HEALTH_TIMEOUT_MS, `${what} (fsync), so it is not pivoted to now`);
+}
+
+async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
+  const ids = disks.map((disk) => disk.jobId);
+  // `stop` makes jobs flap between ready and standby; job-complete is taken in READY only.
+  const jobs = await waitJobs(monitor, ids, ['ready', 'waiting', 'pending', 'concluded'], PENDING_TIMEOUT_MS);
+  const untouched = disks.filter((disk) => jobs.get(disk.jobId)?.info.status === 'ready');
+  const swings = untouched.flatMap((disk) => disk.swing ?? []);
+  if (swings.length > 0) {
+    await monitor.execute('blockdev-reopen', { options: swings as Parameters<typeof monitor.execute<'blockdev-reopen'>>[1]['options'] });
+  }
+  await Promise.all(untouched.map((disk) => monitor.execute('job-complete', { id: disk.jobId })));
+  const ready = await waitJobs(monitor, ids, ['pending', 'concluded'], PENDING_TIMEOUT_MS);
+  const pending = ids.filter((id) => ready.get(id)?.info.status === 'pending');
+  await Promise.all(pending.map((id) => monitor.execute('job-finalize', { id })));
+  const over = await waitJobs(monitor, ids, ['concluded'], CONCLUDED_TIMEOUT_MS);
+  for (const disk of disks) checkJob(disk, over.get(disk.jobId));
+}
+
+async function checkRoots(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
+  const roots = await rootsOf(monitor);
+  const missing = disks.filter((disk) => !roots.has(disk.to));
+  if (missing.length > 0) {
+    throw new QemuError(`pivot: ${missing.map((disk) => disk.target).join(', ')} did not switch although the job ended without an error`);
+  }
+}
+
+/** All disks back on their source, jobs that went too far cancelled, the guest as its record says. Law 5. */
+async function backOut(disks: readonly PivotDisk[], world: DomainWorld): Promise<void> {
+  await ifAlive(world, async (monitor) => {
+    const jobs = await queryJobs(monitor);
+    for (const disk of disks) {
+      const status = jobs.get(disk.jobId)?.info.status;
+      // A job that is only READY is left: a failed swing or a stop that took too long costs nothing.
+      if (status === 'waiting' || status === 'pending') await monitor.execute('job-cancel', { id: disk.jobId });
+      if (status === 'waiting' || status === 'pending' || status === 'aborting') {
+        await waitJob(monitor, disk.jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
+      }
+    }
+    const roots = await rootsOf(monitor);
+    for (const disk of disks.filter((d) => roots.has(d.to))) await switchBack(monitor, disk);
+    await resumeIfRunning(monitor, world);
+    pauses.delete(monitor);
+  });
+}
+
+/** A disk that switched while another did not: a mirror of nothing, since both sides are equal while the guest stands still. */
+async function switchBack(monitor: Monitor, disk: PivotDisk): Promise<void> {
+  const jobId = `back-${disk.target}`;
+  await cancel(monitor, jobId);
+  await monitor.execute('blockdev-mirror', {
+    'job-id': jobId,
+    device: disk.to,
+    target: disk.from,
+    sync: 'none',
+    'auto-finalize': true,
+    'auto-dismiss': false,
+    'filter-node-name': `${jobId}-f`,
+  });
+  await waitJob(monitor, jobId, ['ready'], PENDING_TIMEOUT_MS);
+  await monitor.execute('job-complete', { id: jobId });
+  await waitJob(monitor, jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
+  await monitor.execute('job-dismiss', { id: jobId });
+}
+
+/** QEMU is gone: a commit is finished by qemu-img, which any start of the base needs; a copy is lost with its QEMU (law 2). */
+async function commitWithoutQemu(disks: readonly PivotDisk[], world: DomainWorld): Promise<void> {
+  if (disks.some((disk) => disk.offline === null)) await needMonitor(world, 'pivot');
+  for (const { offline } of disks) {
+    if (offline === null || (await world.images.stat(offline.overlayPath)) === null) continue;
+    await world.images.commitOffline(offline.overlayPath, offline.base);
+  }
+}
+
+/** `cont`, unless the guest's user had suspended it. */
+export async function resumeIfRunning(monitor: Monitor, world: DomainWorld): Promise<void> {
+  const record = await world.record();
+  if (record?.live?.state.state !== 'running') return;
+  const { status } = await monitor.execute('query-status', {});
+  if (status === 'paused' || status === 'prelaunch') await monitor.execute('cont', {});
+}

@@ -1,0 +1,50 @@
+// The world as the effects of one domain's plans see it. The host gives the real one, tests one over the fake QEMU.
+
+import type { DomainRecord } from '../domain/record.js';
+import type { ImageStore } from '../image/store.js';
+import type { Monitor } from '../qmp/monitor.js';
+import type { QemuStart } from '../plan/step.js';
+import { QemuError } from '../std/errors.js';
+
+/** A process, beyond doubt: pids are used again, a pid with its start time is not. */
+export interface Identity {
+  readonly pid: number;
+  readonly startTicks: number;
+}
+
+/** What the host does for one domain. */
+export interface DomainWorld {
+  readonly images: ImageStore;
+  /** The domain as it is known now. */
+  record(): Promise<DomainRecord | null>;
+  /** Null: its QEMU is gone, or never was. */
+  monitor(): Promise<Monitor | null>;
+  /** Starts QEMU with its CPUs stopped; resolves when its monitor answers. Finding it started already is success. */
+  startQemu(start: QemuStart): Promise<void>;
+  /** The process that the pid file names, if it is this domain's QEMU and alive (a zombie is dead). */
+  identify(pidFile: string): Promise<Identity | null>;
+  /** Ends the process and waits until it is no more. Gone already is fine. */
+  killQemu(pidFile: string): Promise<void>;
+  /** Copies UEFI variables from their template unless they are there. */
+  createNvram(path: string, template: string): Promise<void>;
+  /** A pause of the guest that was ours, for the record of the operation. */
+  notePause(what: string, ms: number): void;
+}
+
+export async function needMonitor(world: DomainWorld, doing: string): Promise<Monitor> {
+  const monitor = await world.monitor();
+  if (monitor === null) throw new QemuError(`${doing}: QEMU is gone`, { qmpClass: 'Gone' });
+  return monitor;
+}
+
+/** Does `body` when QEMU is there; what is gone with it needs no undoing. */
+export async function ifAlive(world: DomainWorld, body: (monitor: Monitor) => Promise<void>): Promise<void> {
+  const monitor = await world.monitor();
+  if (monitor === null) return;
+  try {
+    await body(monitor);
+  } catch (error) {
+    if ((await world.monitor()) === null) return;
+    throw error;
+  }
+}

@@ -1,0 +1,262 @@
+// Operations, their events, and the move of disks: what goes on in the daemon whether we look or not.
+
+import { resolve } from 'node:path';
+
+import type { Command } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
+
+import type { DiskView, OperationView, StreamedEvent } from '../host/ferry-host.js';
+import { toJson } from '../http/wire.js';
+import { NeedsOperatorError, NotFoundError } from '../std/errors.js';
+import { findDisk } from './domain-commands.js';
+import { eventText } from './event-text.js';
+import { movedText, operationListText, operationText } from './operation-text.js';
+import type { Reporter } from './progress.js';
+import { jsonReporter, lineReporter, redrawReporter, silent } from './progress.js';
+import type { Session } from './session.js';
+import { localTime } from './text.js';
+
+const number = (text: string): number => {
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('It has to be a whole number.');
+};
+
+const progressOption = (): Option =>
+  new Option('--progress <how>', 'a line that is redrawn or a line per change; JSON lines; nothing')
+    .choices(['auto', 'json', 'none'])
+    .default('auto');
+
+type ProgressKind = 'auto' | 'json' | 'none';
+
+export function addOperationCommands(program: Command, open: () => Session): void {
+  addOpsCommands(program, open);
+  program
+    .command('events')
+    .argument('[domain]', 'only events of this domain: name or UUID')
+    .description('print the events that are kept')
+    .option('--follow', 'print what happens from now on, until Ctrl-C')
+    .option(
+      '--after <seq>',
+      'only events after this number; with --follow: go on from there',
+      number,
+    )
+    .option('--timestamp', 'number and time of each event')
+    .action((domain: string | undefined, options: EventsOptions) =>
+      printEvents(open(), domain ?? null, options),
+    );
+
+  program
+    .command('move')
+    .argument('<domain>', 'name, UUID or id')
+    .argument('<disk...>', 'disks to move together: their targets, or the paths of their images')
+    .description('move disks of a running domain to another directory')
+    .requiredOption('--to <dir>', 'directory on the other storage; file names are kept')
+    .option('--detach', 'do not wait: print the operation and return')
+    .addOption(progressOption())
+    .addHelpText(
+      'after',
+      `
+Ctrl-C ends the waiting, not the move: it goes on in the daemon.
+
+Examples:
+  ferry move vm1 vda vdb --to /mnt/new
+  ferry move vm1 vda --to /mnt/new --detach && ferry ops
+  ferry move vm1 vda --to /mnt/new --progress=json | jq .percent`,
+    )
+    .action((domain: string, disks: readonly string[], options: MoveOptions) =>
+      moveDisks(open(), domain, disks, options),
+    );
+}
+
+function addOpsCommands(program: Command, open: () => Session): void {
+  const ops = program
+    .command('ops')
+    .description('what the daemon is doing: list, show, wait, cancel');
+
+  ops
+    .command('list', { isDefault: true })
+    .description('list the operations that have not ended')
+    .option('--all', 'those that have ended too')
+    .option('--domain <domain>', 'only those of this domain')
+    .action(async (options: { readonly all?: true; readonly domain?: string }) => {
+      const session = open();
+      const { domain = null, all = false } = options;
+      const operations = await session.client.operations({ domain, all });
+      session.print(operations, () => operationListText(operations));
+    });
+
+  ops
+    .command('show')
+    .argument('<number>', 'number of the operation', number)
+    .description('show its steps, how far it is and what it waits for')
+    .action(async (id: number) => {
+      const session = open();
+      const operation = await session.client.operation(id);
+      session.print(operation, () => operationText(operation, session.paint));
+    });
+
+  ops
+    .command('wait')
+    .argument('<number>', 'number of the operation', number)
+    .description('show its progress until it has ended; Ctrl-C ends the waiting only')
+    .addOption(progressOption())
+    .action(async (id: number, options: { readonly progress: ProgressKind }) => {
+      const session = open();
+      const ended = await follow(session, id, options.progress);
+      if (ended !== null) printEnd(session, ended, options.progress, () => operationText(ended));
+    });
+
+  ops
+    .command('cancel')
+    .argument('<number>', 'number of the operation', number)
+    .description('end it before its commit step; what it did is undone')
+    .action(async (operation: number) => {
+      const session = open();
+      await session.client.cancelOperation(operation);
+      session.print({ operation, done: 'cancel' }, () => `Operation ${operation} is cancelled`);
+    });
+}
+
+interface MoveOptions {
+  readonly to: string;
+  readonly detach?: true;
+  readonly progress: ProgressKind;
+}
+
+async function moveDisks(
+  session: Session,
+  domain: string,
+  disks: readonly string[],
+  options: MoveOptions,
+): Promise<void> {
+  const { client } = session;
+  const before = await client.chain(domain);
+  const targets = disks.map((disk) => findDisk({ name: domain }, before, disk).target);
+  const to = resolve(options.to);
+  const started = await client.startMove(domain, { disks: targets, to });
+  if (options.detach === true) {
+    const text = `Operation ${started.id} moves ${targets.join(', ')} to ${to}`;
+    session.print(started, () => `${text}\n  wait for it: ferry ops wait ${started.id}`);
+    return;
+  }
+  const ended = await follow(session, started.id, options.progress);
+  if (ended === null) return;
+  const after = await chainOrNone(session, domain);
+  printEnd(session, ended, options.progress, () => movedText(ended, targets, before, after));
+}
+
+/** None when the domain is gone: a transient one that ended just after its move. */
+async function chainOrNone(session: Session, domain: string): Promise<readonly DiskView[]> {
+  try {
+    return await session.client.chain(domain);
+  } catch (error) {
+    if (isNoDomain(error)) return [];
+    throw error;
+  }
+}
+
+const isNoDomain = (error: unknown): boolean =>
+  error instanceof NotFoundError ||
+  (error instanceof Error && 'code' in error && error.code === 'NO_DOMAIN');
+
+function printEnd(
+  session: Session,
+  operation: OperationView,
+  progress: ProgressKind,
+  text: () => string,
+): void {
+  if (progress === 'json') process.stdout.write(`${toJson({ type: 'end', operation })}\n`);
+  else session.print(operation, text);
+}
+
+/**
+ * Shows progress until the operation has ended; null when the user stopped looking (exit code 130).
+ *
+ * @throws {FerryError} it was rolled back, or stopped and waits for a person.
+ */
+async function follow(
+  session: Session,
+  id: number,
+  progress: ProgressKind,
+): Promise<OperationView | null> {
+  const interrupted = new AbortController();
+  const interrupt = (): void => interrupted.abort();
+  process.once('SIGINT', interrupt);
+  const reporter = reporterFor(session, progress);
+  const onBreak = (): void => {
+    reporter.close();
+    process.stderr.write('ferry: ferryd went away; the guest goes on, waiting for ferryd\n');
+  };
+  let last: OperationView | null = null;
+  try {
+    const views = session.client.watchOperation(id, { signal: interrupted.signal, onBreak });
+    for await (const view of views) {
+      last = view;
+      reporter.show(view);
+    }
+  } finally {
+    reporter.close();
+    process.off('SIGINT', interrupt);
+  }
+  if (interrupted.signal.aborted) return tellInterrupted(id);
+  if (last?.status === 'attention') throw attention(last);
+  return last;
+}
+
+function reporterFor(session: Session, progress: ProgressKind): Reporter {
+  const { stdout } = process;
+  const write = (text: string): void => void stdout.write(text);
+  if (progress === 'json') return jsonReporter(write);
+  if (progress === 'none' || session.json) return silent;
+  if (!stdout.isTTY) return lineReporter(write);
+  return redrawReporter(
+    write,
+    () => stdout.columns,
+    () => performance.now(),
+  );
+}
+
+function tellInterrupted(id: number): null {
+  process.stderr.write(
+    `ferry: not waiting any more; operation ${id} goes on in the daemon\n` +
+      `  next: ferry ops wait ${id}\n  next: ferry ops cancel ${id}\n`,
+  );
+  process.exitCode = interruptedExit;
+  return null;
+}
+
+/** 128 + SIGINT, as a shell has it. */
+const interruptedExit = 130;
+
+function attention({ id, kind, domainName, reason }: OperationView): NeedsOperatorError {
+  const why = reason ?? 'no reason was kept';
+  const text = `${kind} of ${domainName}: stopped and waits for a person: ${why}`;
+  return new NeedsOperatorError(`${text}; see its steps: ferry ops show ${id}`, {
+    operation: id,
+  });
+}
+
+interface EventsOptions {
+  readonly follow?: true;
+  readonly after?: number;
+  readonly timestamp?: true;
+}
+
+async function printEvents(
+  session: Session,
+  domain: string | null,
+  options: EventsOptions,
+): Promise<void> {
+  const show = (event: StreamedEvent): void => {
+    if (domain !== null && domain !== event.domainName && domain !== event.domain) return;
+    session.printLine(event, () => stamp(event, options) + eventText(event));
+  };
+  if (options.follow !== true) {
+    (await session.client.pastEvents(options.after ?? 0)).forEach(show);
+    return;
+  }
+  for await (const event of session.client.events(options.after ?? null)) show(event);
+}
+
+const stamp = ({ seq, time }: StreamedEvent, options: EventsOptions): string =>
+  options.timestamp === true ? `${seq} ${localTime(Date.parse(time))}: ` : '';

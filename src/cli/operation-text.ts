@@ -1,0 +1,101 @@
+// Operations as text: the list, one of them with its steps, and what a move left behind.
+
+import type { DiskView, OperationView, StepView } from '../host/ferry-host.js';
+import type { Paint } from './text.js';
+import { aligned, humanBytes, localTime, plain, shownPercent, table } from './text.js';
+
+export function operationListText(operations: readonly OperationView[]): string {
+  const rows = operations.map((o) => [
+    String(o.id),
+    o.kind,
+    o.domainName,
+    o.status,
+    o.progress === null ? '-' : `${shownPercent(o.progress.percent, o.progress.ready)} %`,
+    localTime(Date.parse(o.startedAt)),
+    waitsFor(o),
+  ]);
+  return table(['Id', 'Kind', 'Domain', 'Status', 'Progress', 'Started', 'Waits for'], rows);
+}
+
+/** What has to happen for the operation to go on; `-` when it has ended. */
+export function waitsFor(operation: OperationView): string {
+  if (operation.status === 'attention') {
+    return `a person: ${operation.reason ?? 'no reason was kept'}`;
+  }
+  if (operation.status !== 'running') return '-';
+  const doing = operation.steps.find((step) => step.mark === 'doing');
+  return doing?.text ?? operation.progress?.phase ?? 'its next step';
+}
+
+const marks: Readonly<Record<StepView['mark'], string>> = {
+  none: '[      ]',
+  doing: '[DOING ]',
+  done: '[done  ]',
+  undone: '[undone]',
+};
+
+export function operationText(operation: OperationView, paint: Paint = plain): string {
+  const { id, kind, domainName, status, reason, startedAt, endedAt, progress, pauses } = operation;
+  const facts = [
+    ['started', localTime(Date.parse(startedAt))],
+    ...(endedAt === null ? [] : [['ended', localTime(Date.parse(endedAt))]]),
+    ...(reason === null ? [] : [['reason', reason]]),
+    ...(endedAt === null ? [['waits for', waitsFor(operation)]] : []),
+    ...(progress === null ? [] : [['progress', progressText(progress)]]),
+    ...pauses.map(({ what, ms }) => ['guest pause', `${msText(ms)} (${what})`]),
+  ];
+  const heading = `Operation ${id}: ${kind} of ${domainName}, ${status}`;
+  return [
+    paint(status === 'attention' ? 'bad' : 'strong', heading),
+    ...aligned(facts).map((line) => `  ${line}`),
+    ...stepLines(operation),
+  ].join('\n');
+}
+
+/** The steps with a line drawn where undoing turns into finishing. */
+function stepLines({ steps, commitAt }: OperationView): readonly string[] {
+  if (steps.length === 0) return [];
+  const rows = aligned(
+    steps.map((step, i) => [`${i + 1}`.padStart(2), marks[step.mark], step.kind, step.text]),
+  ).map((line) => `  ${line}`);
+  const line =
+    '  ---- commit: a failure above is undone, from here on the operation is finished ----';
+  return ['  steps:', ...rows.slice(0, commitAt), line, ...rows.slice(commitAt)];
+}
+
+export function progressText(progress: NonNullable<OperationView['progress']>): string {
+  const { phase, percent, doneBytes, totalBytes, ready } = progress;
+  const amount = `${humanBytes(doneBytes)} of ${humanBytes(totalBytes)}`;
+  const state = ready ? 'READY' : 'not ready';
+  return `${phase} ${shownPercent(percent, ready)} % (${amount}), ${state}`;
+}
+
+export const msText = (ms: number): string => `${Math.round(ms * 10) / 10} ms`;
+
+/** What is where after a move: `before` and `after` are the disks as the domain had them. */
+export function movedText(
+  operation: OperationView,
+  moved: readonly string[],
+  before: readonly DiskView[],
+  after: readonly DiskView[],
+): string {
+  const now = after.filter((disk) => moved.includes(disk.target));
+  const live = now.map((disk) => `  ${disk.target} is now live on ${disk.chain[0]?.path ?? '?'}`);
+  const pauses = operation.pauses.map(({ what, ms }) => `${what} ${msText(ms)}`).join(', ');
+  const inUse = new Set(after.flatMap((disk) => disk.chain.map((image) => image.path)));
+  const old = before
+    .filter((disk) => moved.includes(disk.target))
+    .flatMap((disk) => disk.chain.map((image) => image.path))
+    .filter((path) => !inUse.has(path));
+  const note = [
+    '  The old images are a point-in-time copy of the moment of the switch, no way back:',
+    '  what the guest wrote since is not in them. Do not start a guest from them.',
+    ...old.map((path) => `    ${path}`),
+  ];
+  return [
+    `Operation ${operation.id}: moved ${moved.join(', ')} of ${operation.domainName}`,
+    ...live,
+    `  guest pauses: ${pauses === '' ? 'none measured' : pauses}`,
+    ...(old.length === 0 ? [] : note),
+  ].join('\n');
+}

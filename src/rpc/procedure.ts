@@ -41,6 +41,8 @@ export interface Procedure {
   readonly name: string;
   readonly access: Access;
   readonly beforeOpen: boolean;
+  /** Whether `args` are of the shape `{ args, flags }`. */
+  readonly hasFlags: boolean;
   readonly args: Codec<unknown>;
   readonly result: Codec<unknown>;
   invoke(session: Session, args: unknown): Awaitable<unknown>;
@@ -59,12 +61,14 @@ export function procedure<
     const noFlags = {} as FlagsOf<F>; // F is empty: it was inferred from the missing `flags`
     return {
       ...common,
+      hasFlags: false,
       args,
       invoke: (session, value: StructOf<A>) => row.call(session, value, noFlags),
     };
   }
   return {
     ...common,
+    hasFlags: true,
     args: struct({ args, flags: u32 }), // a struct in a struct leaves no trace on the wire
     invoke(session, value: { args: StructOf<A>; flags: number }) {
       const flags = parseFlags(value.flags, bits, row.name);

@@ -107,7 +107,7 @@ export const statsProcedures = [
     },
     async call({ host }, args, flags) {
       if (flags.enforce) parseFlags(args.stats, groups, 'virConnectGetAllDomainStats');
-      const named = args.domains.map(({ uuid }) => host.domainByUuid(uuid));
+      const named = args.domains.map(async ({ uuid }) => await host.domainByUuid(uuid));
       const all = named.length > 0 ? await Promise.all(named) : await host.domains();
       const stats = all
         .filter((facts) => listed(facts, flags))

@@ -14,7 +14,6 @@ import type {
   Rng,
   Serial,
   Video,
-  Watchdog,
 } from './devices.js';
 import type { Disk } from './disk.js';
 
@@ -84,13 +83,7 @@ export interface Clock {
   readonly timers: readonly Timer[];
 }
 
-export type LifecycleAction =
-  | 'destroy'
-  | 'restart'
-  | 'preserve'
-  | 'rename-restart'
-  | 'coredump-destroy'
-  | 'coredump-restart';
+export type LifecycleAction = 'destroy' | 'restart' | 'preserve';
 
 export interface Definition {
   readonly type: 'kvm' | 'qemu';
@@ -127,7 +120,6 @@ export interface Definition {
   readonly graphics: readonly Graphics[];
   readonly audios: readonly Audio[];
   readonly videos: readonly Video[];
-  readonly watchdog: Watchdog | null;
   readonly balloon: Balloon;
   readonly rngs: readonly Rng[];
   /** `<qemu:commandline>`: added behind everything of ours. */

@@ -13,7 +13,6 @@ export type ControllerType = 'usb' | 'pci' | 'ide' | 'sata' | 'virtio-serial';
 
 export interface Controller extends DeviceInfo {
   readonly type: ControllerType;
-  /** Null only before `fillDefaults`. */
   readonly index: number;
   readonly model: string | null;
   /** usb: ports of a hub or qemu-xhci; virtio-serial: ports. */
@@ -117,9 +116,4 @@ export interface Rng extends DeviceInfo {
   readonly backend: string;
   readonly rateBytes: number | null;
   readonly ratePeriodMs: number | null;
-}
-
-export interface Watchdog extends DeviceInfo {
-  readonly model: 'i6300esb' | 'ib700' | 'itco';
-  readonly action: string;
 }

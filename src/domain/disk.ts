@@ -48,6 +48,8 @@ export interface Disk {
    * Empty: an explicit `<backingStore/>`, nothing below.
    */
   readonly backing: readonly Image[] | null;
+  /** `backing` was given without its closing `<backingStore/>`: the header of its last image is followed at start. */
+  readonly openEnded?: boolean;
   readonly mirror: DiskMirror | null;
   readonly readonly: boolean;
   readonly shareable: boolean;

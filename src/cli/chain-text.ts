@@ -47,10 +47,8 @@ function diskText(disk: DiskView, domain: DomainSummary, paint: Paint): string {
 }
 
 function liveNote(disk: DiskView, domain: DomainSummary): string {
-  if (domain.id === null) return '◀── LIVE: the next start uses this one';
-  return disk.readonly
-    ? '◀── LIVE: the guest reads this one'
-    : '◀── LIVE: the guest reads and writes this one';
+  if (domain.id === null) return '◀── the next start uses this one';
+  return disk.readonly ? '◀── the guest reads this one' : '◀── the guest reads and writes this one';
 }
 
 /** Each image is drawn below the one that it backs. */

@@ -21,7 +21,10 @@ export function tell(error: unknown, doing: string): Told {
 }
 
 function usageError(error: CommanderError, doing: string): FerryError {
-  const wrong = error.message.replace(/^error: /, '').replaceAll('\n', ' ');
+  const wrong = error.message
+    .replace(/^error: /, '')
+    .replaceAll('\n', ' ')
+    .replace(/\.$/, '');
   const help = ['ferry', doing, '--help'].filter((word) => word !== '').join(' ');
   return new RequestError('INVALID_ARG', `${wrong}; see: ${help}`, { cause: error });
 }

@@ -47,7 +47,7 @@ test('every verb prints what a user of virsh expects', async (t) => {
     ['blockjob', 'vm1', 'vda', '--abort'],
     ['blockjob', 'vm1', 'vda', '--pivot'],
   ];
-  await golden('verbs.txt', await transcript(on, lines));
+  golden('verbs.txt', await transcript(on, lines));
   on.host.job = null;
   assert.equal(
     (await on.ferry(['blockjob', 'vm1', 'vdb'])).stdout,
@@ -57,7 +57,7 @@ test('every verb prints what a user of virsh expects', async (t) => {
 
 test('chain marks the live image, the mirror, and what must not be started', async (t) => {
   const on = await bench(t);
-  await golden(
+  golden(
     'chain.txt',
     await transcript(on, [
       ['chain', 'vm1'],
@@ -82,7 +82,7 @@ test('chain says READY when the mirror is, and that nothing is switched', async 
     readyMirror,
     { ...vda, target: 'sda', device: 'cdrom', readonly: true, chain: [], mirror: null, former: [] },
   ];
-  await golden('chain-ready.txt', await transcript(on, [['chain', 'vm1']]));
+  golden('chain-ready.txt', await transcript(on, [['chain', 'vm1']]));
 });
 
 test('ops list, show and cancel say what an operation waits for', async (t) => {
@@ -106,7 +106,7 @@ test('ops list, show and cancel say what an operation waits for', async (t) => {
     ['ops', 'wait', '9'],
     ['ops', 'cancel', '7'],
   ];
-  await golden('ops.txt', await transcript(on, lines));
+  golden('ops.txt', await transcript(on, lines));
 });
 
 test('events are printed as virsh prints them', async (t) => {
@@ -123,7 +123,7 @@ test('events are printed as virsh prints them', async (t) => {
     message: 'copying',
   });
   on.host.emit({ type: 'new-thing', a: 1 }, null);
-  await golden(
+  golden(
     'events.txt',
     await transcript(on, [
       ['events'],
@@ -151,7 +151,7 @@ test('--json prints the whole objects, sizes exact', async (t) => {
     ['ops', 'show', '7', '--json'],
     ['move', 'vm1', 'vda', '--to', '/dst', '--detach', '--json'],
   ];
-  await golden('json.txt', await transcript(on, lines));
+  golden('json.txt', await transcript(on, lines));
 });
 
 test('wrong command lines are refused with 2 and a way out', async (t) => {
@@ -181,7 +181,7 @@ test('wrong command lines are refused with 2 and a way out', async (t) => {
     ['events', '--after', '-1'],
     ['start', ''],
   ];
-  await golden('usage.txt', await transcript(on, lines));
+  golden('usage.txt', await transcript(on, lines));
   assert.ok(
     !on.host.calls.some(([verb]) =>
       ['startMove', 'createSnapshot', 'deleteSnapshot'].includes(verb),
@@ -233,7 +233,7 @@ test('errors of the daemon say what, why and what next, with the exit code of th
     ['destroy', 'nosuch'],
     ['destroy', 'nosuch', '--json'],
   ];
-  await golden('errors.txt', await transcript(on, lines));
+  golden('errors.txt', await transcript(on, lines));
 });
 
 for (const [name, args, want] of [
@@ -283,7 +283,7 @@ test('a snapshot made from options has absolute paths and one disk for both opti
   ];
   const { stdout } = await on.ferry(args);
   const [, , xml, flags] = on.host.calls.at(-1) ?? [];
-  await golden('snapshot-options.txt', `${String(xml).replaceAll(on.directory, 'CWD')}\n${stdout}`);
+  golden('snapshot-options.txt', `${String(xml).replaceAll(on.directory, 'CWD')}\n${stdout}`);
   assert.deepEqual(flags, {
     diskOnly: true,
     noMetadata: false,
@@ -388,7 +388,7 @@ test('move shows a line per change, never 100 % before READY, and where the live
     on.host.settle(7);
   };
   const text = await transcript(on, [['move', 'vm1', '/src/vm1-s1.qcow2', '--to', '/dst']]);
-  await golden('move.txt', text);
+  golden('move.txt', text);
   assert.ok(!/100 %.*not ready/.test(text));
   assert.deepEqual(
     on.host.calls.find(([verb]) => verb === 'startMove'),
@@ -444,7 +444,21 @@ test('a move that is rolled back ends with its error; one that needs a person wi
   const person = await transcript(on, [
     ['move', 'vm1', 'vda', '--to', '/dst', '--progress', 'none'],
   ]);
-  await golden('move-failed.txt', `${back}\n${person}`);
+  golden('move-failed.txt', `${back}\n${person}`);
+});
+
+test('a move that was rolled back before a restart of the daemon fails too', async (t) => {
+  const on = await bench(t);
+  on.host.operationViews.set(7, { ...move, status: 'rolled-back', reason: '/dst is full' });
+  const ran = await on.ferry(['ops', 'wait', '7', '--progress=none']);
+  assert.equal(ran.code, 4);
+  assert.match(ran.stderr, /rolled back: \/dst is full; see its steps: ferry ops show 7/);
+});
+
+test('a mirror without a snapshot object is ended disk by disk', async (t) => {
+  const on = await bench(t);
+  const ran = await on.ferry(['snapshot-create', 'vm1', '--no-metadata', '--mirror', 'vda=/dst/a']);
+  assert.match(ran.stdout, /when it is READY: ferry blockjob vm1 vda --pivot\n$/);
 });
 
 test('Ctrl-C ends the waiting and tells that the move goes on', async (t) => {

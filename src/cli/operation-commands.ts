@@ -7,7 +7,7 @@ import { InvalidArgumentError, Option } from 'commander';
 
 import type { DiskView, OperationView, StreamedEvent } from '../host/ferry-host.js';
 import { toJson } from '../http/wire.js';
-import { NeedsOperatorError, NotFoundError } from '../std/errors.js';
+import { NeedsOperatorError, NotFoundError, StateError } from '../std/errors.js';
 import { findDisk } from './domain-commands.js';
 import { eventText } from './event-text.js';
 import { movedText, operationListText, operationText } from './operation-text.js';
@@ -113,7 +113,10 @@ function addOpsCommands(program: Command, open: () => Session): void {
     .action(async (operation: number) => {
       const session = open();
       await session.client.cancelOperation(operation);
-      session.print({ operation, done: 'cancel' }, () => `Operation ${operation} is cancelled`);
+      session.print(
+        { operation, done: 'cancel' },
+        () => `Operation ${operation} is being cancelled; what it did is undone`,
+      );
     });
 }
 
@@ -200,6 +203,7 @@ async function follow(
   }
   if (interrupted.signal.aborted) return tellInterrupted(id);
   if (last?.status === 'attention') throw attention(last);
+  if (last?.status === 'rolled-back') throw rolledBack(last);
   return last;
 }
 
@@ -234,6 +238,13 @@ function attention({ id, kind, domainName, reason }: OperationView): NeedsOperat
   return new NeedsOperatorError(`${text}; see its steps: ferry ops show ${id}`, {
     operation: id,
   });
+}
+
+/** For a daemon that does not know the error any more: it has been restarted since. */
+function rolledBack({ id, kind, domainName, reason }: OperationView): StateError {
+  const why = reason ?? 'no reason was kept';
+  const text = `${kind} of ${domainName}: rolled back: ${why}; see its steps: ferry ops show ${id}`;
+  return new StateError('OPERATION_ABORTED', text, { operation: id });
 }
 
 interface EventsOptions {

@@ -63,7 +63,7 @@ export async function readInput(file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8');
   } catch (error) {
-    const why = `${file}: cannot be read: ${messageOf(error)}; name a file, or - for standard input`;
+    const why = `it cannot be read: ${messageOf(error)}; name a file, or - for standard input`;
     throw new RequestError('INVALID_ARG', why, { cause: error });
   }
 }

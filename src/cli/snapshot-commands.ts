@@ -3,7 +3,6 @@
 import { resolve } from 'node:path';
 
 import type { Command } from 'commander';
-import { InvalidArgumentError } from 'commander';
 
 import type { BlockJobView, SnapshotDeleteMode, SnapshotView } from '../host/ferry-host.js';
 import { RequestError } from '../std/errors.js';
@@ -113,16 +112,14 @@ async function createSnapshot(
 }
 
 function createdText(domain: string, snapshot: SnapshotView, options: CreateOptions): string {
-  const mirrors = snapshot.disks.flatMap(({ target, mirror }) =>
-    mirror === null ? [] : [`  ${target} is being mirrored to ${mirror}`],
-  );
+  const mirrored = snapshot.disks.filter(({ mirror }) => mirror !== null);
   const ends = options.metadata
-    ? [`  when it is READY: ferry snapshot-delete ${domain} ${snapshot.name} --reopen-mirror`]
-    : ['  when it is READY, for each disk: ferry blockjob DOMAIN DISK --pivot'];
+    ? [`ferry snapshot-delete ${domain} ${snapshot.name} --reopen-mirror`]
+    : mirrored.map(({ target }) => `ferry blockjob ${domain} ${target} --pivot`);
   return [
     `Domain snapshot ${snapshot.name} created`,
-    ...mirrors,
-    ...(mirrors.length === 0 ? [] : ends),
+    ...mirrored.map(({ target, mirror }) => `  ${target} is being mirrored to ${mirror}`),
+    ...(mirrored.length === 0 ? [] : ends.map((command) => `  when it is READY: ${command}`)),
   ].join('\n');
 }
 
@@ -225,7 +222,10 @@ interface BlockjobOptions {
 /** Null: only show it. */
 function endOf({ info, abort, pivot }: BlockjobOptions): 'abort' | 'pivot' | null {
   const asked = [info, abort, pivot].filter((option) => option === true).length;
-  if (asked > 1) throw new InvalidArgumentError('--info, --abort and --pivot exclude one another');
+  if (asked > 1) {
+    const wrong = '--info, --abort and --pivot exclude one another; use one of them';
+    throw new RequestError('INVALID_ARG', wrong);
+  }
   if (pivot === true) return 'pivot';
   return abort === true ? 'abort' : null;
 }

@@ -43,7 +43,7 @@ for (const [seconds, want] of [
 }
 
 test('a table without rows is its header', () => {
-  assert.equal(table(['Id', 'Name'], []), ' Id   Name\n------------');
+  assert.equal(table(['Id', 'Name'], []), ' Id   Name\n-----------');
 });
 
 test('a tree is drawn with its branches', () => {
@@ -116,5 +116,5 @@ test('on a terminal one line is drawn over and over, and left at the end', () =>
   reporter.close();
   assert.equal(out.split('\n').length, 2);
   assert.equal(out.split('\r').length, 3);
-  assert.match(out, / 1 MiB\/s {2}ready in ~1h33m\u001b\[K\n$/);
+  assert.ok(out.endsWith(' 1 MiB/s  ready in ~1h33m\u001b[K\n'));
 });

@@ -45,7 +45,7 @@ export async function serveHttp(host: FerryHost, options: ServeOptions): Promise
     send(reply, status, refusal(error, status));
   });
   app.setNotFoundHandler((request, reply) => {
-    const message = `${request.method} ${request.url}: no such address; see the list in docs/http.md`;
+    const message = `${request.method} ${request.url}: no such address; is this client of the same version as ferryd?`;
     send(reply, 404, { code: 'NO_SUPPORT', message, sourceIntact: null, next: [] });
   });
 

@@ -3,18 +3,19 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { TestContext } from 'node:test';
-import { fileURLToPath } from 'node:url';
 
+import { golden as compare } from '../../../test/lib/golden.js';
+import { root } from '../../../test/lib/process.js';
 import { serveHttp } from '../../http/server.js';
 import type { MemoryHost } from '../../http/testing/memory-host.js';
 import { sampleHost } from '../../http/testing/samples.js';
 
-export const checkout = fileURLToPath(new URL('../../../../', import.meta.url));
+export const checkout = root;
 
 export interface Ran {
   readonly code: number | null;
@@ -81,12 +82,6 @@ export async function transcript(
   return parts.join('\n').replaceAll(on.directory, 'RUN_DIR');
 }
 
-/** Compares with a golden file; `UPDATE_GOLDEN=1` writes it, except where CI is set. */
-export async function golden(name: string, actual: string): Promise<void> {
-  const path = join(checkout, 'src/cli/golden', name);
-  if (process.env['UPDATE_GOLDEN'] === '1') {
-    assert.equal(process.env['CI'], undefined, 'golden files are not written in CI');
-    await writeFile(path, actual);
-  }
-  assert.equal(actual, await readFile(path, 'utf8'));
-}
+/** Compares with a golden file of the command line. */
+export const golden = (name: string, actual: string): void =>
+  compare(`src/cli/golden/${name}`, actual);

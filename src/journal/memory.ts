@@ -5,7 +5,6 @@ import type { Plan } from '../plan/step.js';
 import { checkPlan } from '../plan/step.js';
 import { assert, present } from '../std/assert.js';
 import { applyAll, entriesAtOnce, Listeners, operationOf, summaryOf } from './applied.js';
-import { decode, encode } from './codec.js';
 import type { Entry } from './entry.js';
 import type {
   Applied,
@@ -210,7 +209,7 @@ export class MemoryJournal implements Journal {
     const id = store.lastOperation + 1;
     const operation = {
       id,
-      plan: copyOf(plan),
+      plan: plan,
       startedAtMs: this.nowMs(),
       endedAtMs: null,
       entries: [],
@@ -236,7 +235,7 @@ export class MemoryJournal implements Journal {
     const next: StoredOperation = {
       ...operation,
       endedAtMs: entry.type === 'end' ? atMs : null,
-      entries: [...operation.entries, copyOf({ atMs, entry, changes })],
+      entries: [...operation.entries, { atMs, entry, changes }],
     };
     const operations = new Map(store.operations).set(id, next);
     if (entry.type === 'end') this.prune(operations);
@@ -258,7 +257,7 @@ export class MemoryJournal implements Journal {
     const after = applyAll(before, domain, changes);
     const domains = new Map(store.domains);
     if (after === null) domains.delete(domain);
-    else if (after !== before) domains.set(domain, copyOf(after));
+    else if (after !== before) domains.set(domain, after);
     const roles = new Map(store.roles);
     const events = [...store.events];
     let seq = store.lastEvent;
@@ -276,7 +275,3 @@ export class MemoryJournal implements Journal {
     ];
   }
 }
-
-/** Through the codec, as the disk would do it: nobody's later change of an object reaches the store. */
-// The codec returns the type it was given, see its tests.
-const copyOf = <T>(value: T): T => decode(encode(value)) as T;

@@ -215,10 +215,13 @@ function reporterFor(session: Session, progress: ProgressKind): Reporter {
   if (!stdout.isTTY) return lineReporter(write);
   return redrawReporter(
     write,
-    () => stdout.columns,
+    () => columnsOf(stdout),
     () => performance.now(),
   );
 }
+
+/** A terminal that does not know its size says 0. */
+const columnsOf = ({ columns }: NodeJS.WriteStream): number => (columns > 0 ? columns : 80);
 
 function tellInterrupted(id: number): null {
   process.stderr.write(

@@ -24,8 +24,8 @@ export interface MirrorRecord {
   readonly made: 'ours' | 'reuse';
   /** The snapshot object that owns it; null once it was forgotten (METADATA_ONLY) or never kept (NO_METADATA). */
   readonly snapshot: string | null;
-  /** The `ferry move` that owns it, by operation; null when a libvirt client asked for it. */
-  readonly move: number | null;
+  /** Whether a `ferry move` owns it; otherwise a libvirt client asked for it. */
+  readonly move: boolean;
 }
 
 /** A domain that has a QEMU process. */
@@ -79,7 +79,7 @@ export interface ImageRole {
 
 /** One change of what is known. Data only: it is stored with the journal entry that made it true. */
 export type Change =
-  | { readonly change: 'define'; readonly definition: Definition }
+  | { readonly change: 'define'; readonly definition: Definition; readonly chains: readonly RecordedChain[] }
   | { readonly change: 'undefine' }
   | { readonly change: 'autostart'; readonly on: boolean }
   | { readonly change: 'start'; readonly live: LiveRecord }
@@ -108,7 +108,7 @@ export type Change =
  */
 export function applyChange(record: DomainRecord | null, change: Change): DomainRecord | null {
   if (change.change === 'role' || change.change === 'forget-role' || change.change === 'event') return record;
-  if (change.change === 'define') return define(record, change.definition);
+  if (change.change === 'define') return define(record, change.definition, change.chains);
   if (change.change === 'start') return start(record, change.live);
   assert(record !== null, `change '${change.change}' of a domain that is not known`);
   switch (change.change) {
@@ -137,7 +137,7 @@ export function applyChange(record: DomainRecord | null, change: Change): Domain
   }
 }
 
-function define(record: DomainRecord | null, definition: Definition): DomainRecord {
+function define(record: DomainRecord | null, definition: Definition, chains: readonly RecordedChain[]): DomainRecord {
   const fresh: DomainRecord = {
     uuid: definition.uuid,
     name: definition.name,
@@ -150,7 +150,8 @@ function define(record: DomainRecord | null, definition: Definition): DomainReco
     chains: [],
     owed: null,
   };
-  return { ...(record ?? fresh), name: definition.name, persistent: definition };
+  // While it runs, what is open counts, not what was read now.
+  return { ...(record ?? fresh), name: definition.name, persistent: definition, chains: record?.live == null ? chains : record.chains };
 }
 
 function start(record: DomainRecord | null, live: LiveRecord): DomainRecord {

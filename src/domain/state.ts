@@ -10,6 +10,7 @@ export const stateReasons = {
   shutdown: { unknown: 0, user: 1 },
   shutoff: { unknown: 0, shutdown: 1, destroyed: 2, crashed: 3, migrated: 4, saved: 5, failed: 6, 'from snapshot': 7, daemon: 8 },
   crashed: { unknown: 0, panicked: 1 },
+  pmsuspended: { unknown: 0 },
 } as const;
 
 export type DomainState = {

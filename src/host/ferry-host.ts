@@ -47,7 +47,7 @@ export interface DiskView {
     readonly copiedBytes: bigint;
     readonly totalBytes: bigint;
     readonly chain: readonly ImageView[];
-    readonly owner: Pick<MirrorRecord, 'snapshot' | 'move' | 'made'>;
+    readonly owner: Pick<MirrorRecord, 'snapshot' | 'made'> & { readonly move: number | null };
   } | null;
   /** Images that were live once and are not any more, with the time since. */
   readonly former: readonly { readonly path: string; readonly role: 'stale' | 'unfinished'; readonly sinceSeconds: number }[];

@@ -1,5 +1,6 @@
 // The world as the effects of one domain's plans see it. The host gives the real one, tests one over the fake QEMU.
 
+import type { Definition } from '../domain/definition.js';
 import type { DomainRecord } from '../domain/record.js';
 import type { ImageStore } from '../image/store.js';
 import type { Monitor } from '../qmp/monitor.js';
@@ -19,6 +20,8 @@ export interface DomainWorld {
   record(): Promise<DomainRecord | null>;
   /** Null: its QEMU is gone, or never was. */
   monitor(): Promise<Monitor | null>;
+  /** `definition` with what QEMU chose at its start: terminals, ports. */
+  asStarted(definition: Definition): Promise<Definition>;
   /** Starts QEMU with its CPUs stopped; resolves when its monitor answers. Finding it started already is success. */
   startQemu(start: QemuStart): Promise<void>;
   /** The process that the pid file names, if it is this domain's QEMU and alive (a zombie is dead). */

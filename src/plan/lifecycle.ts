@@ -3,7 +3,7 @@
 
 import type { Definition } from '../domain/definition.js';
 import type { LifecycleChange } from '../domain/events.js';
-import type { Change, DomainRecord, LiveRecord } from '../domain/record.js';
+import type { Change, DomainRecord, LiveRecord, RecordedChain } from '../domain/record.js';
 import type { DomainState } from '../domain/state.js';
 import { localPath } from '../block/layer.js';
 import { mirrorsOf } from './mirror-end.js';
@@ -20,10 +20,10 @@ function plan(operation: string, domain: Named, steps: readonly Step[], commitAt
   return { operation, domain: domain.uuid, domainName: domain.name, steps, commitAt };
 }
 
-export function planDefine(definition: Definition, known: DomainRecord | null): Plan {
+export function planDefine(definition: Definition, chains: readonly RecordedChain[], known: DomainRecord | null): Plan {
   const detail = known?.persistent == null ? 'added' : 'updated';
   const changes: readonly Change[] = [
-    { change: 'define', definition },
+    { change: 'define', definition, chains },
     lifecycle(known?.live?.id ?? -1, { event: 'defined', detail }),
   ];
   return plan('define', definition, [{ kind: 'record', changes }]);
@@ -81,6 +81,13 @@ export function planResume(record: DomainRecord, live: LiveRecord): Plan {
 export const planSignal = (record: DomainRecord, verb: 'shutdown' | 'reboot' | 'reset'): Plan =>
   plan(verb, record, [{ kind: 'signal-guest', signal: verb === 'reset' ? 'reset' : 'powerdown' }]);
 
+/** A guest that powered off and is to come up again: QEMU stays (libvirt's fake reboot). */
+export const planRestart = (record: DomainRecord): Plan =>
+  plan('reboot (restart)', record, [
+    { kind: 'signal-guest', signal: 'reset' },
+    { kind: 'resume-guest', when: 'always', changes: [{ change: 'event', event: { type: 'reboot' } }] },
+  ]);
+
 /** Why a QEMU is no more. */
 export type StopReason = 'destroyed' | 'shutdown' | 'crashed' | 'failed';
 
@@ -90,9 +97,11 @@ export function planStop(record: DomainRecord, live: LiveRecord, reason: StopRea
   const owed = owedText(record);
   const changes: readonly Change[] = [
     ...(reason === 'destroyed' ? [lifecycle(live.id, { event: 'shutdown', detail: 'host' })] : []),
+    ...(reason === 'shutdown' ? [lifecycle(live.id, { event: 'shutdown', detail: 'guest' })] : []),
     ...dropped(record),
     { change: 'stop', state, owed },
-    lifecycle(-1, { event: 'stopped', detail: reason }),
+    // libvirt calls a QEMU that went by itself crashed in the state, failed in the event (qemuProcessHandleMonitorEOF).
+    lifecycle(-1, { event: 'stopped', detail: reason === 'crashed' ? 'failed' : reason }),
   ];
   const operation = reason === 'destroyed' ? 'destroy' : `stop (${reason})`;
   return plan(operation, record, [

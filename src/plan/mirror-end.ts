@@ -116,10 +116,8 @@ export function planBlockJobEnd(request: BlockJobEnd): Plan | Refusal {
   const all = mirrorsOf(request.record);
   const found = all.find((m) => m.disk.target === disk.target);
   if (found === undefined) return refuse(new RequestError('INVALID_ARG', `disk ${disk.target} does not have an active block job`));
-  if (found.record.move !== null) {
-    return refuse(
-      invalid(`block job on disk '${disk.target}' belongs to the move of operation ${found.record.move}; 'ferry ops cancel ${found.record.move}' stops it`),
-    );
+  if (found.record.move) {
+    return refuse(invalid(`block job on disk '${disk.target}' belongs to a move, which ends it itself; 'ferry ops' shows its number, 'ferry ops cancel N' stops it`));
   }
   if (found.mirror.ready === 'abort' || found.mirror.ready === 'pivot') {
     return refuse(invalid(`block job on disk '${disk.target}' is still being ended`));
@@ -137,6 +135,21 @@ export function planBlockJobEnd(request: BlockJobEnd): Plan | Refusal {
   }
   const forget: readonly Change[] = found.record.snapshot === null ? [] : [{ change: 'delete-snapshot', name: found.record.snapshot }];
   return pivotPlan(request, [found], 'blockjob (pivot)', forget);
+}
+
+/** A mirror whose job failed or was ended behind our back: the guest is on the source, and everybody is told. */
+export function planLost(request: MirrorEnd, lost: readonly (Mirrored & { readonly error: string })[]): Plan {
+  const base = dropPlan(request, lost, 'force', 'mirror lost', []);
+  const told = lost.flatMap(({ disk, mirror, error }): readonly Change[] => {
+    const path = localPath(topOf(disk).source);
+    const details = JSON.stringify({ disk: disk.target, source: path, mirror: localPath(mirror.image.source), live: path, reason: error });
+    return [
+      { change: 'event', event: { type: 'block-job', path, target: disk.target, job: 'copy', status: 'failed' } },
+      { change: 'event', event: { type: 'monitor', event: 'MIRROR_DROPPED', details } },
+    ];
+  });
+  const known = base.steps.at(-1)?.changes?.filter((change) => change.change !== 'event') ?? [];
+  return { ...base, steps: [...base.steps.slice(0, -1), { kind: 'record', changes: [...known, ...told] }] };
 }
 
 /** Law 4 over `mirrors`; `also` becomes known with the switch. */

@@ -33,8 +33,6 @@ export interface Move {
   readonly sizes: ReadonlyMap<string, DiskFacts>;
   /** Tells the overlays of this move from those of others: no two moves have the same. */
   readonly stamp: string;
-  /** The number that this operation will have. */
-  readonly operation: number;
   readonly nowSeconds: number;
 }
 
@@ -160,7 +158,7 @@ function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
           filter: filterNode(twin),
           made: 'ours',
           snapshot: null,
-          move: request.operation,
+          move: true,
         },
         copyMode: 'background',
       },

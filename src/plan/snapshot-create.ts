@@ -210,7 +210,7 @@ function overlayDisk(
       filter: filterNode(layer),
       made,
       snapshot: request.keepMetadata ? request.snapshot.name : null,
-      move: null,
+      move: false,
     },
     copyMode: 'background',
   } as const;

@@ -38,7 +38,7 @@ export type ErrorDomain = keyof typeof errorDomains;
 export interface ErrorDetails {
   /** Which part of libvirt's numbering the error belongs to; default `qemu`. */
   readonly from?: ErrorDomain;
-  /** Whether every image named by the XML still holds everything: the only question at 3 a.m. `null`: nothing was touched. */
+  /** Whether every image named by the XML holds everything: the only question at 3 a.m. Law 1 makes it true unless said otherwise; `null`: not known. */
   readonly sourceIntact?: boolean | null;
   /** Commands that the user may type next, most useful first. */
   readonly next?: readonly string[];
@@ -60,7 +60,7 @@ export class FerryError extends Error {
     this.name = new.target.name;
     this.code = code;
     this.from = details.from ?? 'qemu';
-    this.sourceIntact = details.sourceIntact ?? null;
+    this.sourceIntact = details.sourceIntact === undefined ? true : details.sourceIntact;
     this.next = details.next ?? [];
     this.operation = details.operation ?? null;
   }

@@ -9,18 +9,39 @@ export class Lock {
     return this.holders > 0;
   }
 
-  async run<T>(body: () => Promise<T>): Promise<T> {
+  /** `patience`: how long to wait for the turn, and the error when it does not come. */
+  async run<T>(body: () => Promise<T>, patience: { readonly ms: number; readonly error: () => Error } | null = null): Promise<T> {
     const before = this.tail;
     let release: () => void = () => undefined;
     this.tail = new Promise((resolve) => (release = resolve));
     this.holders++;
     try {
-      await before;
+      if (patience === null) await before;
+      else await inTime(before, patience);
+    } catch (error) {
+      // Whoever waits behind still waits for who is before.
+      this.holders--;
+      void before.then(release);
+      throw error;
+    }
+    try {
       return await body();
     } finally {
       this.holders--;
       release();
     }
+  }
+}
+
+async function inTime(turn: Promise<void>, patience: { readonly ms: number; readonly error: () => Error }): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(patience.error()), patience.ms);
+  });
+  try {
+    await Promise.race([turn, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

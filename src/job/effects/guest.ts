@@ -55,7 +55,9 @@ export const startQemu: Effect<StepOf<'start-qemu'>, DomainWorld> = {
   },
   async changes(step, world) {
     const identity = await world.identify(step.start.pidFile);
-    return identity === null ? [] : [{ change: 'identify', ...identity, definition: null }];
+    const started = step.changes?.find((change) => change.change === 'start');
+    if (identity === null || started === undefined) return [];
+    return [{ change: 'identify', ...identity, definition: await world.asStarted(started.live.definition) }];
   },
 };
 

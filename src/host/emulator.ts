@@ -1,0 +1,84 @@
+// What the emulator of this host is: asked of the binary itself once, by a QEMU without a machine, and kept until the
+// binary changes.
+
+import { spawn } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+import { connect } from '../qmp/monitor.js';
+import { until } from '../std/deadline.js';
+import { QemuError, messageOf } from '../std/errors.js';
+
+const factsSchema = z.object({
+  binary: z.string(),
+  stamp: z.string(),
+  version: z.object({ major: z.number(), minor: z.number(), micro: z.number() }),
+  machines: z.array(z.object({ name: z.string(), alias: z.string().nullable(), maxCpus: z.number() })),
+  kvm: z.boolean(),
+});
+
+/** `stamp` changes when the binary does. */
+export type EmulatorFacts = Readonly<z.infer<typeof factsSchema>>;
+
+const PROBE_TIMEOUT_MS = 20_000;
+
+export async function emulatorFacts(binary: string, cacheDir: string): Promise<EmulatorFacts> {
+  const stamp = await stampOf(binary);
+  const path = join(cacheDir, `emulator-${Buffer.from(binary).toString('base64url')}.json`);
+  const cached = await readFile(path, 'utf8').then(
+    (text) => factsSchema.safeParse(JSON.parse(text)).data ?? null,
+    () => null, // not there yet
+  );
+  if (cached?.stamp === stamp) return cached;
+  const facts = await probe(binary, stamp);
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await writeFile(`${path}.new`, JSON.stringify(facts));
+  await rename(`${path}.new`, path);
+  return facts;
+}
+
+async function stampOf(binary: string): Promise<string> {
+  try {
+    const { mtimeMs, size, ino } = await stat(binary);
+    return `${mtimeMs}-${size}-${ino}`;
+  } catch (cause) {
+    throw new QemuError(`look at emulator ${binary}: ${messageOf(cause)}; install qemu-system-x86, or name another one with --emulator`, { cause });
+  }
+}
+
+async function probe(binary: string, stamp: string): Promise<EmulatorFacts> {
+  const folder = await mkdtemp('/tmp/ferry-probe-');
+  const socket = join(folder, 'qmp');
+  const child = spawn(
+    binary,
+    ['-S', '-no-user-config', '-nodefaults', '-display', 'none', '-machine', 'none', '-qmp', `unix:${socket},server=on,wait=off`],
+    { stdio: 'ignore' },
+  );
+  const exited = new Promise<never>((_, reject) => {
+    child.on('error', reject);
+    child.on('exit', (code) => reject(new QemuError(`probe ${binary}: it ended with ${code}`)));
+  });
+  exited.catch(() => undefined);
+  try {
+    const open = until(() => connect({ path: socket }).catch(() => null), PROBE_TIMEOUT_MS, `probe ${binary}`, 10);
+    await using monitor = await Promise.race([open, exited]);
+    const machines = await monitor.execute('query-machines', {});
+    const kvm = await monitor.execute('query-kvm', {});
+    return {
+      binary,
+      stamp,
+      version: monitor.version.qemu,
+      machines: machines.map((machine) => ({ name: machine.name, alias: machine.alias ?? null, maxCpus: machine['cpu-max'] })),
+      kvm: kvm.present,
+    };
+  } finally {
+    child.kill('SIGKILL');
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** `pc` → `pc-i440fx-7.2`; null: this emulator does not know it. */
+export function canonicalMachine(facts: EmulatorFacts, machine: string): string | null {
+  const found = facts.machines.find(({ name, alias }) => name === machine || alias === machine);
+  return found?.name ?? null;
+}

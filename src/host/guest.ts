@@ -1,0 +1,204 @@
+// One domain at work: its lock, the monitor of its QEMU, and the world that its plans act on. Knows no verbs.
+// What QEMU tells is only a reason to look: `onNews` and `onGone` say that, the host looks.
+
+import { copyFile, mkdir } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { dirname } from 'node:path';
+import type { CharSource } from '../domain/devices.js';
+import type { Definition } from '../domain/definition.js';
+import type { DomainWorld, Identity } from '../job/world.js';
+import type { QemuStart } from '../plan/step.js';
+import type { AnyEvent, Monitor, Schema } from '../qmp/monitor.js';
+import { connect } from '../qmp/monitor.js';
+import { until } from '../std/deadline.js';
+import { BusyError, QemuError, messageOf } from '../std/errors.js';
+import { Lock } from '../std/queue.js';
+import type { HostContext } from './context.js';
+import { filesOf } from './context.js';
+import * as processes from './process.js';
+
+/** libvirt waits as long for its state change lock. */
+const LOCK_PATIENCE_MS = 30_000;
+const START_TIMEOUT_MS = 30_000;
+const GREETING_TIMEOUT_MS = 5000;
+/** A socket that closed belongs to a process that goes; this long it may take. */
+const DEATH_TIMEOUT_MS = 10_000;
+
+export interface GuestListener {
+  /** Something happened in QEMU. */
+  onNews(guest: Guest, event: AnyEvent): void;
+  /** The connection to its QEMU ended. */
+  onGone(guest: Guest): void;
+}
+
+export class Guest {
+  readonly uuid: string;
+  /** What holds the lock, for the error of who waits in vain. */
+  doing = '';
+  private readonly context: HostContext;
+  private readonly listener: GuestListener;
+  private readonly schemas: Map<string, Schema>;
+  private readonly mutex = new Lock();
+  private connection: Monitor | null = null;
+  private connecting: Promise<Monitor | null> | null = null;
+  private pauses: { readonly what: string; readonly ms: number }[] = [];
+
+  constructor(uuid: string, context: HostContext, listener: GuestListener, schemas: Map<string, Schema>) {
+    this.uuid = uuid;
+    this.context = context;
+    this.listener = listener;
+    this.schemas = schemas;
+  }
+
+  /** The domain's lock; one verb at a time changes a domain. */
+  readonly lock = {
+    run: <T>(body: () => Promise<T>): Promise<T> =>
+      this.mutex.run(body, {
+        ms: LOCK_PATIENCE_MS,
+        error: () => new BusyError(`cannot acquire state change lock (held by monitor=${this.doing}); try again when it is through`),
+      }),
+  };
+
+  /** The monitor if it is connected right now; for what must not wait. */
+  get connected(): Monitor | null {
+    return this.connection;
+  }
+
+  /** Pauses noted since the last call. */
+  takePauses(): readonly { readonly what: string; readonly ms: number }[] {
+    const noted = this.pauses;
+    this.pauses = [];
+    return noted;
+  }
+
+  /** Closes the connection; the guest goes on. */
+  async detach(): Promise<void> {
+    const monitor = this.connection;
+    this.connection = null;
+    await monitor?.[Symbol.asyncDispose]();
+  }
+
+  /** What this domain's plans act on. */
+  world(): DomainWorld {
+    return {
+    images: this.context.images,
+    record: async () => this.context.known.find(this.uuid),
+    monitor: () => this.monitor(),
+    startQemu: (start) => this.start(start),
+    asStarted: (definition) => this.asStarted(definition),
+    identify: async (pidFile) => this.identify(pidFile),
+    killQemu: (pidFile) => this.kill(pidFile),
+    createNvram,
+    notePause: (what, ms) => void this.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),
+  };
+  }
+
+  private identify(pidFile: string): Identity | null {
+    return processes.identify(pidFile, this.files().qmpSocket);
+  }
+
+  private files() {
+    return filesOf(this.context.config, this.uuid, this.context.known.find(this.uuid)?.name ?? this.uuid);
+  }
+
+  /** Null: the process is gone, or never was. Connects when it is there and we are not. */
+  async monitor(): Promise<Monitor | null> {
+    if (this.connection !== null) return this.connection;
+    this.connecting ??= this.reconnect().finally(() => (this.connecting = null));
+    return await this.connecting;
+  }
+
+  private async reconnect(): Promise<Monitor | null> {
+    const { pidFile, qmpSocket } = this.files();
+    const identity = this.identify(pidFile);
+    if (identity === null) return null;
+    try {
+      return await this.attach(qmpSocket);
+    } catch (error) {
+      if (!(error instanceof QemuError) || error.qmpClass !== 'Gone') throw error;
+      // Nobody listens: it is on its way out.
+      await until(() => (processes.isAlive(identity) ? null : true), DEATH_TIMEOUT_MS, `QEMU ${identity.pid} closed its monitor and ends`, 2);
+      return null;
+    }
+  }
+
+  private async attach(path: string): Promise<Monitor> {
+    const emulator = this.context.known.find(this.uuid)?.live?.definition.emulator ?? '';
+    const known = this.schemas.get(emulator);
+    const monitor = await connect({ path, greetingTimeoutMs: GREETING_TIMEOUT_MS, ...(known === undefined ? {} : { schema: known }) });
+    if (emulator !== '') this.schemas.set(emulator, monitor.schema);
+    this.connection = monitor;
+    monitor.onEvent((event) => this.listener.onNews(this, event));
+    void monitor.closed.then(() => {
+      if (this.connection !== monitor) return;
+      this.connection = null;
+      this.listener.onGone(this);
+    });
+    return monitor;
+  }
+
+  private async start(start: QemuStart): Promise<void> {
+    if (this.identify(start.pidFile) === null) await this.launch(start);
+    if (this.connection === null) await this.attach(start.qmpSocket);
+  }
+
+  private async launch(start: QemuStart): Promise<void> {
+    await mkdir(dirname(start.qmpSocket), { recursive: true, mode: 0o711 });
+    const { exited } = await processes.launch(start, this.context.config.qemuUser);
+    let end: string | null = null;
+    void exited.then((how) => (end = how));
+    const failure = (): QemuError | null =>
+      end === null ? null : new QemuError(`process exited while connecting to monitor: ${processes.lastWords(start.logFile)} (${end}; log: ${start.logFile})`, { code: 'INTERNAL_ERROR' });
+    await until(
+      async () => {
+        const failed = failure();
+        if (failed !== null) throw failed;
+        if (this.identify(start.pidFile) === null) return null;
+        return await this.attach(start.qmpSocket).catch((error: unknown) => {
+          if (error instanceof QemuError && error.qmpClass === 'Gone') return null;
+          throw error;
+        });
+      },
+      START_TIMEOUT_MS,
+      `start ${start.emulator}`,
+      5,
+    );
+  }
+
+  private async kill(pidFile: string): Promise<void> {
+    const identity = this.identify(pidFile);
+    // The connection ends with it; that is no news then.
+    await this.detach();
+    if (identity !== null) await processes.end(identity);
+  }
+
+  private async asStarted(definition: Definition): Promise<Definition> {
+    const monitor = await this.monitor();
+    if (monitor === null) return definition;
+    const chardevs = await monitor.execute('query-chardev', {});
+    const ptys = new Map(chardevs.flatMap(({ label, filename }) => (filename.startsWith('pty:') ? [[label, filename.slice(4)] as const] : [])));
+    return withTerminals(definition, ptys);
+  }
+}
+
+/** Terminals that QEMU chose, by the character device that belongs to an alias. */
+function withTerminals(definition: Definition, ptys: ReadonlyMap<string, string>): Definition {
+  const filled = <D extends { readonly source: CharSource; readonly alias: string | null }>(device: D): D =>
+    device.source.type === 'pty' ? { ...device, source: { type: 'pty', path: ptys.get(`char${device.alias}`) ?? null } } : device;
+  const serials = definition.serials.map(filled);
+  // A console that is the other face of a serial port shows that port's terminal (virDomainConsoleDef).
+  const consoles = definition.consoles.map((console) =>
+    console.targetType === 'serial' ? { ...console, source: serials.find((serial) => serial.port === console.port)?.source ?? console.source } : filled(console),
+  );
+  return { ...definition, serials, consoles, channels: definition.channels.map(filled) };
+}
+
+async function createNvram(path: string, template: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  try {
+    await copyFile(template, path, constants.COPYFILE_EXCL);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return;
+    throw new QemuError(`create ${path} from ${template}: ${messageOf(error)}; check the <nvram template=>`, { cause: error });
+  }
+}

@@ -1,0 +1,223 @@
+// One host: its domains, one lock each, the operations that run, and what is done when QEMU tells something. The verbs
+// stand in `*-verbs.ts`; they plan, and `operate` runs.
+
+import { effects } from '../job/effects/index.js';
+import type { StepProgress } from '../job/runner.js';
+import { perform, resume } from '../job/runner.js';
+import type { Outcome } from '../job/runner.js';
+import type { OperationRecord } from '../journal/journal.js';
+import type { Plan, Refusal } from '../plan/step.js';
+import type { AnyEvent, Schema } from '../qmp/monitor.js';
+import { NotFoundError, messageOf } from '../std/errors.js';
+import type { DomainRecord } from '../domain/record.js';
+import type { EmulatorFacts } from './emulator.js';
+import type { HostContext } from './context.js';
+import { Guest } from './guest.js';
+import { reconcile } from './reconcile.js';
+
+/** An operation that runs in this daemon. */
+export interface Running {
+  readonly id: number;
+  readonly plan: Plan;
+  readonly abort: AbortController;
+  /** Null between steps. */
+  progress: StepProgress | null;
+  readonly pauses: { readonly what: string; readonly ms: number }[];
+  readonly ended: Promise<Outcome>;
+}
+
+export interface Started {
+  readonly operation: number;
+  readonly ended: Promise<void>;
+}
+
+/** QEMU's events after which its state is looked at; the flood of the others is nobody's news. */
+const news: ReadonlySet<string> = new Set([
+  'BLOCK_JOB_READY',
+  'BLOCK_JOB_COMPLETED',
+  'BLOCK_JOB_CANCELLED',
+  'SHUTDOWN',
+  'STOP',
+  'RESUME',
+  'RESET',
+  'BLOCK_IO_ERROR',
+  'GUEST_PANICKED',
+  'WATCHDOG',
+]);
+
+export class Host {
+  readonly context: HostContext;
+  readonly emulator: EmulatorFacts;
+  /** Operations by number, while they run. */
+  readonly running = new Map<number, Running>();
+  /** Pauses of operations that ended, for who asks afterwards. */
+  readonly pauses = new Map<number, readonly { readonly what: string; readonly ms: number }[]>();
+  /** Domains whose guest is to come up again when it powers off: `reboot` without an agent. */
+  readonly rebooting = new Set<string>();
+  /** Names of domains that are being created. */
+  readonly claims = new Map<string, string>();
+  private readonly guests = new Map<string, Guest>();
+  private readonly schemas = new Map<string, Schema>();
+  private readonly looking = new Map<string, { again: boolean }>();
+  private readonly passers = new Set<(uuid: string, event: AnyEvent) => void>();
+  private closed = false;
+
+  constructor(context: HostContext, emulator: EmulatorFacts) {
+    this.context = context;
+    this.emulator = emulator;
+  }
+
+  get known() {
+    return this.context.known;
+  }
+
+  get log() {
+    return this.context.config.log;
+  }
+
+  guestOf(uuid: string): Guest {
+    let guest = this.guests.get(uuid);
+    if (guest === undefined) {
+      const listener = { onNews: (g: Guest, event: AnyEvent) => this.onNews(g, event), onGone: (g: Guest) => this.look(g.uuid) };
+      guest = new Guest(uuid, this.context, listener, this.schemas);
+      this.guests.set(uuid, guest);
+    }
+    return guest;
+  }
+
+  /** By name, by UUID, or by the id of a running domain, as a user types it. */
+  resolve(name: string): DomainRecord {
+    const record =
+      this.known.named(name) ??
+      this.known.find(name.toLowerCase()) ??
+      this.known.all().find((domain) => domain.live !== null && String(domain.live.id) === name) ??
+      null;
+    if (record === null) throw new NotFoundError('NO_DOMAIN', `no domain with matching name '${name}'`, { next: ['ferry list --all'] });
+    return record;
+  }
+
+  /** Plans under the domain's lock and runs to the end. Throws the refusal, or what turned the operation round. */
+  async operate(uuid: string, planned: (record: DomainRecord | null) => Promise<Plan | Refusal> | Plan | Refusal): Promise<Plan> {
+    const { ended, plan } = await this.begin(uuid, planned);
+    await ended;
+    return await plan;
+  }
+
+  /** Resolves as soon as the operation is journaled; `ended` tells how it went. */
+  async begin(
+    uuid: string,
+    planned: (record: DomainRecord | null) => Promise<Plan | Refusal> | Plan | Refusal,
+  ): Promise<Started & { readonly plan: Promise<Plan> }> {
+    const guest = this.guestOf(uuid);
+    const abort = new AbortController();
+    const pauses: { what: string; ms: number }[] = [];
+    let plan: Plan | null = null;
+    let running: Running | null = null;
+    let announce: (operation: number) => void = () => undefined;
+    const announced = new Promise<number>((resolve) => (announce = resolve));
+    const onProgress = (progress: StepProgress): void => {
+      pauses.push(...guest.takePauses());
+      if (running === null && plan !== null) {
+        running = { id: progress.operation, plan, abort, progress, pauses, ended: done };
+        this.running.set(progress.operation, running);
+        announce(progress.operation);
+      }
+      if (running !== null) running.progress = progress;
+      if (progress.report === null) this.log.debug({ domain: uuid, ...progress }, 'step');
+    };
+    const planIt = async (): Promise<Plan | Refusal> => {
+      const made = await planned(this.known.find(uuid));
+      if (!('refusal' in made)) {
+        plan = made;
+        guest.doing = made.operation;
+      }
+      return made;
+    };
+    const performed = perform(planIt, this.deps(guest, abort.signal, onProgress));
+    const done: Promise<Outcome> = performed.then(({ outcome }) => outcome);
+    const ended = performed.then(
+      ({ operation, outcome }) => this.settle(uuid, operation, outcome, [...pauses, ...guest.takePauses()]),
+      (error: unknown) => {
+        if (running !== null) this.running.delete(running.id);
+        if (plan !== null) this.look(uuid);
+        throw error;
+      },
+    );
+    // Whoever only wants the number does not wait for the end.
+    ended.catch(() => undefined);
+    const operation = await Promise.race([announced, performed.then((p) => p.operation)]);
+    return { operation, ended, plan: performed.then((p) => p.plan) };
+  }
+
+  /** Goes on with an operation that a former daemon left open. */
+  async resumeOperation({ id, plan }: OperationRecord): Promise<void> {
+    const guest = this.guestOf(plan.domain);
+    const abort = new AbortController();
+    const pauses: { what: string; ms: number }[] = [];
+    const onProgress = (progress: StepProgress): void => {
+      pauses.push(...guest.takePauses());
+      const running = this.running.get(id);
+      if (running !== undefined) running.progress = progress;
+    };
+    guest.doing = plan.operation;
+    const outcome = resume(id, plan, this.deps(guest, abort.signal, onProgress));
+    this.running.set(id, { id, plan, abort, progress: null, pauses, ended: outcome });
+    try {
+      await this.settle(plan.domain, id, await outcome, [...pauses, ...guest.takePauses()]);
+    } finally {
+      this.running.delete(id);
+    }
+  }
+
+  /** Runs `body` alone on the domain. For looks that may turn into a plan of their own, which they make outside. */
+  async alone<T>(uuid: string, body: () => Promise<T>): Promise<T> {
+    return await this.guestOf(uuid).lock.run(body);
+  }
+
+  /** Looks at a domain's QEMU soon, once for all that happens meanwhile. */
+  look(uuid: string): void {
+    const under = this.looking.get(uuid);
+    if (under !== undefined) {
+      under.again = true;
+      return;
+    }
+    if (this.closed) return;
+    const mine = { again: false };
+    this.looking.set(uuid, mine);
+    void reconcile(this, uuid)
+      .catch((error: unknown) => this.log.error({ domain: uuid, error: messageOf(error) }, 'look at QEMU failed'))
+      .finally(() => {
+        this.looking.delete(uuid);
+        if (mine.again) this.look(uuid);
+      });
+  }
+
+  /** Every event of every QEMU, as it came. */
+  onQemuEvent(listener: (uuid: string, event: AnyEvent) => void): () => void {
+    this.passers.add(listener);
+    return () => this.passers.delete(listener);
+  }
+
+  /** Lets go of every QEMU; the guests go on, the journal is not closed. */
+  async close(): Promise<void> {
+    this.closed = true;
+    await Promise.all([...this.guests.values()].map((guest) => guest.detach()));
+  }
+
+  private deps(guest: Guest, signal: AbortSignal, onProgress: (progress: StepProgress) => void) {
+    return { journal: this.known.journal, effects, world: guest.world(), lock: guest.lock, signal, onProgress };
+  }
+
+  private async settle(uuid: string, operation: number, outcome: Outcome, pauses: readonly { what: string; ms: number }[]): Promise<void> {
+    this.running.delete(operation);
+    if (pauses.length > 0) this.pauses.set(operation, pauses);
+    this.log.info({ domain: uuid, operation, outcome: outcome.outcome, pauses }, 'operation ended');
+    this.look(uuid);
+    if (outcome.outcome === 'rolled-back') throw outcome.error;
+  }
+
+  private onNews(guest: Guest, event: AnyEvent): void {
+    for (const listener of this.passers) listener(guest.uuid, event);
+    if (news.has(event.event)) this.look(guest.uuid);
+  }
+}

@@ -1,0 +1,68 @@
+// What stands between a definition and its QEMU: places on buses, ports, UEFI variables, the command line.
+
+import { createServer } from 'node:net';
+import { assignDevices } from '../domain/assign.js';
+import { qemuCommandLine } from '../domain/commandline.js';
+import type { Definition } from '../domain/definition.js';
+import type { Graphics } from '../domain/devices.js';
+import type { QemuStart } from '../plan/step.js';
+import { StateError } from '../std/errors.js';
+import { filesOf } from './context.js';
+import type { Host } from './host.js';
+
+export interface Launch {
+  /** As it runs: every device in its place, every port known. */
+  readonly definition: Definition;
+  readonly qemu: QemuStart;
+  readonly nvram: { readonly path: string; readonly template: string } | null;
+}
+
+export async function launchPlan(host: Host, defined: Definition): Promise<Launch> {
+  const { config } = host.context;
+  const files = filesOf(config, defined.uuid, defined.name);
+  const definition = await withPorts(host, assignDevices(defined));
+  const context = {
+    qmpSocket: files.qmpSocket,
+    pidFile: files.pidFile,
+    nvram: files.nvram,
+    channelDir: files.channelDir,
+    sandbox: config.sandbox,
+  };
+  const { argv, env } = qemuCommandLine(definition, context);
+  const { nvram } = definition.os;
+  const template = nvram?.template ?? null;
+  return {
+    definition,
+    qemu: { emulator: definition.emulator, argv, env, pidFile: files.pidFile, qmpSocket: files.qmpSocket, logFile: files.logFile },
+    nvram: nvram === null || template === null ? null : { path: nvram.path ?? files.nvram, template },
+  };
+}
+
+const FIRST_VNC_PORT = 5900;
+const LAST_VNC_PORT = 65535;
+
+async function withPorts(host: Host, definition: Definition): Promise<Definition> {
+  const taken = new Set(host.known.all().flatMap(({ live }) => live?.definition.graphics.flatMap(({ port }) => port ?? []) ?? []));
+  const graphics: Graphics[] = [];
+  for (const one of definition.graphics) {
+    const port = one.autoport || one.port === null ? await freePort(taken, one.listen) : one.port;
+    taken.add(port);
+    graphics.push({ ...one, port });
+  }
+  return { ...definition, graphics };
+}
+
+async function freePort(taken: ReadonlySet<number>, listen: string | null): Promise<number> {
+  for (let port = FIRST_VNC_PORT; port <= LAST_VNC_PORT; port++) {
+    if (!taken.has(port) && (await isFree(port, listen ?? '127.0.0.1'))) return port;
+  }
+  throw new StateError('OPERATION_INVALID', 'Unable to find an unused port for VNC; end a domain or name a port');
+}
+
+function isFree(port: number, host: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.on('error', () => resolve(false));
+    server.listen({ port, host }, () => server.close(() => resolve(true)));
+  });
+}

@@ -1,0 +1,129 @@
+// Looks at a QEMU and brings what is known in line with it. Events only say when to look; what counts is what QEMU
+// answers (law 10), under the domain's lock, so that an operation is never seen half-way.
+
+import type { DomainRecord, LiveRecord } from '../domain/record.js';
+import type { DomainState } from '../domain/state.js';
+import type { Change } from '../domain/record.js';
+import { localPath } from '../block/layer.js';
+import type { Mirrored } from '../plan/mirror-end.js';
+import { mirrorsOf, planLost } from '../plan/mirror-end.js';
+import { planRestart, planStop } from '../plan/lifecycle.js';
+import { topOf } from '../plan/overlay.js';
+import { refuse } from '../plan/refuse.js';
+import type { Plan } from '../plan/step.js';
+import type { Job, Monitor } from '../qmp/monitor.js';
+import { queryJobs } from '../qmp/monitor.js';
+import { QemuError, StateError } from '../std/errors.js';
+import type { ReplyOf } from '../qmp/monitor.js';
+import { filesOf } from './context.js';
+import type { Host } from './host.js';
+
+type RunState = ReplyOf<'query-status'>['status'];
+
+/** What a run state of QEMU is to libvirt's clients; null: nothing to be told of (`shutdown` is an end). */
+const states: Readonly<Record<RunState, DomainState | null>> = {
+  running: { state: 'running', reason: 'unpaused' },
+  paused: { state: 'paused', reason: 'user' },
+  prelaunch: { state: 'paused', reason: 'starting up' },
+  'io-error': { state: 'paused', reason: 'I/O error' },
+  watchdog: { state: 'paused', reason: 'watchdog' },
+  'guest-panicked': { state: 'crashed', reason: 'panicked' },
+  'internal-error': { state: 'paused', reason: 'crashed' },
+  suspended: { state: 'pmsuspended', reason: 'unknown' },
+  shutdown: null,
+  debug: null,
+  inmigrate: null,
+  postmigrate: null,
+  'finish-migrate': null,
+  'restore-vm': null,
+  'save-vm': null,
+  colo: null,
+};
+
+/** What a look found that takes a plan of its own. */
+type Found = { readonly plan: (record: DomainRecord, live: LiveRecord) => Plan } | null;
+
+export async function reconcile(host: Host, uuid: string): Promise<void> {
+  const found = await host.alone(uuid, () => lookAt(host, uuid));
+  if (found === null) return;
+  // It may have gone in between; then there is nothing left to do.
+  const gone = new StateError('OPERATION_INVALID', 'domain is not running');
+  await host
+    .operate(uuid, (record) => (record?.live == null ? refuse(gone) : found.plan(record, record.live)))
+    .catch((error: unknown) => {
+      if (error !== gone) throw error;
+    });
+}
+
+async function lookAt(host: Host, uuid: string): Promise<Found> {
+  const record = host.known.find(uuid);
+  const live = record?.live;
+  if (record === null || live == null) return null;
+  const { pidFile } = filesOf(host.context.config, uuid, record.name);
+  const died: Found = { plan: (now, nowLive) => planStop(now, nowLive, 'crashed', pidFile) };
+  const monitor = await host.guestOf(uuid).monitor();
+  if (monitor === null) return died;
+  try {
+    return await compare(host, record, live, monitor, pidFile);
+  } catch (error) {
+    if (error instanceof QemuError && error.qmpClass === 'Gone' && (await host.guestOf(uuid).monitor()) === null) return died;
+    throw error;
+  }
+}
+
+async function compare(host: Host, record: DomainRecord, live: LiveRecord, monitor: Monitor, pidFile: string): Promise<Found> {
+  const { status } = await monitor.execute('query-status', {});
+  if (status === 'shutdown') return ended(host, live, pidFile);
+  const jobs = live.mirrors.length === 0 ? new Map<string, Job>() : await queryJobs(monitor);
+  const changes = [...stateChanges(live, states[status]), ...readyChanges(record, jobs)];
+  if (changes.length > 0) await host.known.journal.record(record.uuid, changes);
+  const lost = lostMirrors(record, jobs);
+  if (lost.length === 0) return null;
+  const nowSeconds = Math.floor(host.context.config.nowMs() / 1000);
+  return { plan: (now) => planLost({ record: now, files: new Map(), nowSeconds }, lost) };
+}
+
+/** The guest powered off; QEMU stands still with its images open (`-no-shutdown`), so that we decide what comes next. */
+function ended(host: Host, live: LiveRecord, pidFile: string): Found {
+  const again = host.rebooting.delete(live.definition.uuid) || live.definition.onPoweroff === 'restart';
+  if (again) return { plan: (record) => planRestart(record) };
+  if (live.definition.onPoweroff === 'preserve') return null;
+  return { plan: (record, now) => planStop(record, now, 'shutdown', pidFile) };
+}
+
+function stateChanges(live: LiveRecord, found: DomainState | null): readonly Change[] {
+  if (found === null || found.state === live.state.state) {
+    // Paused by its user and stopped by an error are both `paused`: the error is news.
+    if (found?.reason !== 'I/O error' || live.state.reason === 'I/O error') return [];
+  }
+  const lifecycle =
+    found?.state === 'running'
+      ? ({ event: 'resumed', detail: 'unpaused' } as const)
+      : ({ event: 'suspended', detail: found?.reason === 'I/O error' ? 'I/O error' : found?.reason === 'watchdog' ? 'watchdog' : 'paused' } as const);
+  if (found === null) return [];
+  return [
+    { change: 'state', state: found },
+    { change: 'event', event: { type: 'lifecycle', id: live.id, change: lifecycle } },
+  ];
+}
+
+function readyChanges(record: DomainRecord, jobs: ReadonlyMap<string, Job>): readonly Change[] {
+  return mirrorsOf(record).flatMap(({ disk, mirror }): readonly Change[] => {
+    if (mirror.ready !== 'no' || jobs.get(mirror.jobId)?.block?.ready !== true) return [];
+    const path = localPath(topOf(disk).source);
+    return [
+      { change: 'mirror-ready', target: disk.target, ready: 'yes' },
+      { change: 'event', event: { type: 'block-job', path, target: disk.target, job: 'copy', status: 'ready' } },
+    ];
+  });
+}
+
+function lostMirrors(record: DomainRecord, jobs: ReadonlyMap<string, Job>): readonly (Mirrored & { readonly error: string })[] {
+  return mirrorsOf(record).flatMap((mirrored) => {
+    // A move sees to its own jobs.
+    if (mirrored.record.move) return [];
+    const job = jobs.get(mirrored.mirror.jobId);
+    if (job === undefined) return [{ ...mirrored, error: 'the job is gone from QEMU' }];
+    return job.info.status === 'concluded' ? [{ ...mirrored, error: job.info.error ?? 'the job ended' }] : [];
+  });
+}

@@ -1,0 +1,80 @@
+// What a daemon does when it starts: finds the guests again, settles those that a former daemon left standing in a pause
+// of ours, goes on with what was open, and starts what starts with the host. Guests were never disturbed meanwhile.
+
+import { access, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { OperationRecord } from '../journal/journal.js';
+import { messageOf } from '../std/errors.js';
+import { startDomain } from './domain-verbs.js';
+import type { Host } from './host.js';
+
+/** Kinds of steps after whose end a guest may stand still until `resume-guest`. */
+const standsStill: ReadonlySet<string> = new Set(['pivot', 'snapshot', 'start-qemu', 'resume-guest']);
+
+/**
+ * Resolves when no guest stands still because of us and every guest was looked at. Long operations then still run:
+ * `going` has them.
+ */
+export async function recover(host: Host): Promise<{ readonly going: readonly Promise<void>[] }> {
+  const open = await host.known.journal.openOperations();
+  const first = open.filter(isStanding);
+  const rest = open.filter((operation) => !first.includes(operation));
+  await Promise.all(first.map((operation) => untilGuestRuns(host, operation)));
+  const going = rest.map((operation) => goOn(host, operation));
+  // A long one (a move) must not keep the sockets shut; the others take milliseconds.
+  await Promise.race([Promise.allSettled(going), new Promise((resolve) => setTimeout(resolve, PATIENCE_MS).unref())]);
+  for (const { uuid, live } of host.known.all()) {
+    if (live !== null) host.look(uuid);
+  }
+  return { going };
+}
+
+/** How long the sockets wait for operations that do not stand in a guest's way. */
+const PATIENCE_MS = 500;
+
+function isStanding({ steps, plan }: OperationRecord): boolean {
+  const at = steps.findIndex((step) => step.mark === 'doing' || step.mark === 'none');
+  return at >= 0 && standsStill.has(plan.steps[at]?.kind ?? '');
+}
+
+/** The operation goes on; what is awaited is its guest, not its end. */
+async function untilGuestRuns(host: Host, operation: OperationRecord): Promise<void> {
+  const done = goOn(host, operation);
+  const beyond = new Promise<void>((resolve) => {
+    const timer = setInterval(() => {
+      const step = host.running.get(operation.id)?.progress;
+      if (step === undefined || (step !== null && !standsStill.has(step.kind) && step.state === 'doing')) {
+        clearInterval(timer);
+        resolve();
+      }
+    }, 5);
+  });
+  await Promise.race([done, beyond]);
+}
+
+async function goOn(host: Host, operation: OperationRecord): Promise<void> {
+  try {
+    await host.resumeOperation(operation);
+  } catch (error) {
+    // Rolled back, or waiting for a person: the journal says so, and so does `ferry ops`.
+    host.log.warn({ operation: operation.id, domain: operation.domainName, error: messageOf(error) }, 'operation went on and ended with an error');
+  }
+}
+
+/** Once per boot of the host: the marker lies in the run directory, which a boot empties. */
+export async function autostart(host: Host): Promise<void> {
+  const marker = join(host.context.config.runDir, 'autostarted');
+  const before = await access(marker).then(
+    () => true,
+    () => false,
+  );
+  if (before) return;
+  await mkdir(host.context.config.runDir, { recursive: true, mode: 0o711 });
+  await writeFile(marker, '');
+  for (const { uuid, name, autostart: wanted, live } of host.known.all()) {
+    if (!wanted || live !== null) continue;
+    await startDomain(host, uuid, { paused: false }).catch((error: unknown) => {
+      host.log.error({ domain: name, error: messageOf(error) }, 'autostart failed');
+    });
+  }
+}

@@ -18,33 +18,38 @@ export interface Progress {
 
 /** Progress after `entries` of a plan of `stepCount` steps. No entries: nothing was begun, direction forward. */
 export function fold(entries: readonly Entry[], stepCount: number): Progress {
-  const start: Progress = {
-    marks: Array.from({ length: stepCount }, () => 'none'),
+  const marks: Mark[] = Array.from({ length: stepCount }, () => 'none');
+  let at: Omit<Progress, 'marks'> = {
     direction: 'forward',
     reason: null,
     attention: null,
     ended: null,
   };
-  return entries.reduce(advance, start);
+  for (const entry of entries) {
+    assert(at.ended === null, `a journal entry '${entry.type}' after the end`);
+    if ('step' in entry) {
+      assert(
+        entry.step in marks,
+        `a journal entry of step ${entry.step}, which the plan does not have`,
+      );
+      marks[entry.step] = entry.type;
+    }
+    at = advance(at, entry);
+  }
+  return { marks, ...at };
 }
 
-function advance(at: Progress, entry: Entry): Progress {
-  assert(at.ended === null, `a journal entry '${entry.type}' after the end`);
-  const on = { ...at, attention: null };
+function advance(at: Omit<Progress, 'marks'>, entry: Entry): Omit<Progress, 'marks'> {
   switch (entry.type) {
     case 'doing':
     case 'done':
     case 'undone':
-      assert(
-        entry.step in at.marks,
-        `a journal entry '${entry.type}' of step ${entry.step}, which the plan does not have`,
-      );
-      return { ...on, marks: at.marks.with(entry.step, entry.type) };
+      return at.attention === null ? at : { ...at, attention: null };
     case 'rollback':
-      return { ...on, direction: 'back', reason: at.reason ?? entry.reason };
+      return { ...at, attention: null, direction: 'back', reason: at.reason ?? entry.reason };
     case 'attention':
-      return { ...on, attention: entry.reason };
+      return { ...at, attention: entry.reason };
     case 'end':
-      return { ...on, ended: entry.outcome, reason: entry.reason ?? at.reason };
+      return { ...at, attention: null, ended: entry.outcome, reason: entry.reason ?? at.reason };
   }
 }

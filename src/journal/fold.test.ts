@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+
+import type { Entry } from './entry.js';
+import { fold } from './fold.js';
+
+const stepCount = 4;
+const step = fc.nat({ max: stepCount - 1 });
+const mark: fc.Arbitrary<Entry> = fc.record({
+  type: fc.constantFrom('doing' as const, 'done' as const, 'undone' as const),
+  step,
+});
+const turn: fc.Arbitrary<Entry> = fc.record({
+  type: fc.constant('rollback' as const),
+  reason: fc.string(),
+});
+const pause: fc.Arbitrary<Entry> = fc.record({
+  type: fc.constant('attention' as const),
+  reason: fc.string(),
+});
+const end: fc.Arbitrary<Entry> = fc.record({
+  type: fc.constant('end' as const),
+  outcome: fc.constantFrom('committed' as const, 'rolled-back' as const),
+});
+const open = fc.array(fc.oneof(mark, turn, pause));
+
+test('fold: the last entry of a step is its mark', () => {
+  fc.assert(
+    fc.property(open, (entries) => {
+      const { marks } = fold(entries, stepCount);
+      for (const [i, found] of marks.entries()) {
+        const last = entries.findLast((entry) => 'step' in entry && entry.step === i);
+        assert.equal(found, last?.type ?? 'none');
+      }
+    }),
+  );
+});
+
+test('fold: only the entry rollback turns round, for good, and the first reason stays', () => {
+  fc.assert(
+    fc.property(open, (entries) => {
+      const first = entries.find(({ type }) => type === 'rollback');
+      const { direction, reason } = fold(entries, stepCount);
+      assert.equal(direction, first === undefined ? 'forward' : 'back');
+      assert.equal(reason, first !== undefined && 'reason' in first ? first.reason : null);
+    }),
+  );
+});
+
+test('fold: an operation waits for a person until anything else is written', () => {
+  fc.assert(
+    fc.property(open, (entries) => {
+      const last = entries.at(-1);
+      const waits = last?.type === 'attention' ? last.reason : null;
+      assert.equal(fold(entries, stepCount).attention, waits);
+    }),
+  );
+});
+
+test('fold: writing an entry twice changes nothing', () => {
+  fc.assert(
+    fc.property(open, (entries) => {
+      const twice = entries.flatMap((entry) => [entry, entry]);
+      assert.deepEqual(fold(twice, stepCount), fold(entries, stepCount));
+    }),
+  );
+});
+
+test('fold: the end is the end', () => {
+  fc.assert(
+    fc.property(open, end, fc.oneof(mark, turn, pause, end), (entries, last, more) => {
+      const ended = fold([...entries, last], stepCount);
+      assert.equal(ended.ended, 'outcome' in last ? last.outcome : null);
+      assert.equal(ended.attention, null);
+      assert.throws(() => fold([...entries, last, more], stepCount), /after the end/);
+    }),
+  );
+});
+
+test('fold: a step that the plan does not have is a bug', () => {
+  assert.throws(() => fold([{ type: 'done', step: stepCount }], stepCount), /does not have/);
+});

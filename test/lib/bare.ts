@@ -28,7 +28,11 @@ export interface BareOptions {
 }
 
 /** An image as QEMU opens it: a format node over a file node called NODE-file. */
-export function imageNode(node: string, file: string, options: Readonly<Record<string, unknown>> = {}): BlockdevOptions {
+export function imageNode(
+  node: string,
+  file: string,
+  options: Readonly<Record<string, unknown>> = {},
+): BlockdevOptions {
   return {
     driver: 'qcow2',
     'node-name': node,
@@ -58,7 +62,9 @@ export class BareGuest implements AsyncDisposable {
       env: { ...process.env, ...options.env },
     });
     closeSync(log);
-    const failed = once(child, 'exit').then(() => Promise.reject(new Error(`QEMU ended: ${readFileSync(`${base}.log`, 'utf8')}`)));
+    const failed = once(child, 'exit').then(() =>
+      Promise.reject(new Error(`QEMU ended: ${readFileSync(`${base}.log`, 'utf8')}`)),
+    );
     const qmp = await Promise.race([Qmp.open(`${base}.qmp`), failed]);
     failed.catch(() => undefined); // ends later as it should
     return new BareGuest(child, child.pid ?? 0, qmp, new SerialWatch(`${base}.serial`));
@@ -88,15 +94,36 @@ export class BareGuest implements AsyncDisposable {
   }
 }
 
-async function qemuArgs({ nodes, writer = {}, args = [] }: BareOptions, base: string): Promise<string[]> {
+async function qemuArgs(
+  { nodes, writer = {}, args = [] }: BareOptions,
+  base: string,
+): Promise<string[]> {
   const { kernel, initramfs } = await guestFiles();
   const disks = nodes.flatMap((node, i) => [
     ...['-blockdev', JSON.stringify(node)],
     ...['-device', `virtio-blk-pci,drive=${node['node-name']},id=disk${i}`],
   ]);
   return [
-    ...['-machine', 'pc,accel=tcg', '-cpu', 'max', '-m', '96', '-nodefaults', '-no-user-config', '-display', 'none'],
-    ...['-kernel', kernel, '-initrd', initramfs, '-append', kernelCommandLine(nodes.length, writer)],
+    ...[
+      '-machine',
+      'pc,accel=tcg',
+      '-cpu',
+      'max',
+      '-m',
+      '96',
+      '-nodefaults',
+      '-no-user-config',
+      '-display',
+      'none',
+    ],
+    ...[
+      '-kernel',
+      kernel,
+      '-initrd',
+      initramfs,
+      '-append',
+      kernelCommandLine(nodes.length, writer),
+    ],
     ...['-chardev', `file,id=serial,path=${base}.serial,append=on`, '-serial', 'chardev:serial'],
     ...['-qmp', `unix:${base}.qmp,server=on,wait=off`],
     ...disks,

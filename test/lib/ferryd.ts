@@ -33,12 +33,18 @@ export class Ferryd {
     child.stderr?.setEncoding('utf8').on('data', (text: string) => this.take(text));
   }
 
-  static start(options: FerrydOptions & { readonly runDir: string; readonly stateDir: string }): Ferryd {
+  static start(
+    options: FerrydOptions & { readonly runDir: string; readonly stateDir: string },
+  ): Ferryd {
     const { runDir, stateDir, args = [], env = {}, readyMs = 20_000 } = options;
-    const child = spawn(join(root, 'bin/ferryd'), ['--run-dir', runDir, '--state-dir', stateDir, ...args], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-      env: { ...process.env, ...env },
-    });
+    const child = spawn(
+      join(root, 'bin/ferryd'),
+      ['--run-dir', runDir, '--state-dir', stateDir, ...args],
+      {
+        stdio: ['ignore', 'ignore', 'pipe'],
+        env: { ...process.env, ...env },
+      },
+    );
     return new Ferryd(child, readyMs);
   }
 
@@ -49,7 +55,11 @@ export class Ferryd {
   /** The first log line with that message, from the given place of `log` on. */
   async waitLog(message: string, timeoutMs = 20_000, since = 0): Promise<LogLine> {
     try {
-      return await until(() => this.find(message, since), timeoutMs, `ferryd: log line '${message}'`);
+      return await until(
+        () => this.find(message, since),
+        timeoutMs,
+        `ferryd: log line '${message}'`,
+      );
     } catch (cause) {
       throw new Error(`${messageOf(cause)}\n${this.logTail()}`, { cause });
     }
@@ -69,12 +79,16 @@ export class Ferryd {
 
   /** Waits for its end, which something else causes; the exit code, or null after a signal. */
   async ended(timeoutMs = 20_000): Promise<number | null> {
-    if (this.running()) await within(once(this.child, 'exit'), timeoutMs, `end of ferryd ${this.pid}`);
+    if (this.running())
+      await within(once(this.child, 'exit'), timeoutMs, `end of ferryd ${this.pid}`);
     return this.child.exitCode;
   }
 
   logTail(lines = 40): string {
-    return this.log.slice(-lines).map((line) => JSON.stringify(line)).join('\n');
+    return this.log
+      .slice(-lines)
+      .map((line) => JSON.stringify(line))
+      .join('\n');
   }
 
   private running(): boolean {

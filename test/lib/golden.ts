@@ -11,12 +11,19 @@ import { root } from './process.js';
 export function golden(path: string, text: string): void {
   const file = join(root, path);
   if (process.env['UPDATE_GOLDEN'] === '1') {
-    assert.ok(!process.env['CI'], `${path}: UPDATE_GOLDEN is for a person who reads the diff; unset it where CI is set`);
+    assert.ok(
+      !process.env['CI'],
+      `${path}: UPDATE_GOLDEN is for a person who reads the diff; unset it where CI is set`,
+    );
     mkdirSync(dirname(file), { recursive: true });
     writeFileSync(file, text);
     return;
   }
-  assert.equal(text, recorded(file), `${path} differs; if that is right, run again with UPDATE_GOLDEN=1 and read the diff`);
+  assert.equal(
+    text,
+    recorded(file),
+    `${path} differs; if that is right, run again with UPDATE_GOLDEN=1 and read the diff`,
+  );
 }
 
 function recorded(file: string): string | null {

@@ -8,12 +8,24 @@ import { until } from '../../src/std/deadline.js';
 import { BareGuest, type BareOptions } from './bare.js';
 import { Ferryd, type FerrydOptions } from './ferryd.js';
 import { domainXml, type DomainDisk, type DomainOptions } from './guest.js';
-import { killNow, must, processesOf, root, run, type Finished, type RunOptions } from './process.js';
+import {
+  killNow,
+  must,
+  processesOf,
+  root,
+  run,
+  type Finished,
+  type RunOptions,
+} from './process.js';
 import { testQemus, type TestQemu } from './qemu.js';
 import { SerialWatch } from './serial.js';
 
 /** Runs `body` in a new lab, and clears up after it. A failure is shown with the daemon's last log lines. */
-export async function withLab<T>(name: string, body: (lab: Lab) => Promise<T>, qemu: TestQemu = testQemus()[0]): Promise<T> {
+export async function withLab<T>(
+  name: string,
+  body: (lab: Lab) => Promise<T>,
+  qemu: TestQemu = testQemus()[0],
+): Promise<T> {
   await using lab = await Lab.open(name, qemu);
   try {
     return await body(lab);
@@ -111,7 +123,13 @@ export class Lab implements AsyncDisposable {
     return await must(this.qemu.img, args);
   }
 
-  async createImage(file: string, { sizeMiB = 128, format = 'qcow2' }: { readonly sizeMiB?: number; readonly format?: 'qcow2' | 'raw' } = {}): Promise<string> {
+  async createImage(
+    file: string,
+    {
+      sizeMiB = 128,
+      format = 'qcow2',
+    }: { readonly sizeMiB?: number; readonly format?: 'qcow2' | 'raw' } = {},
+  ): Promise<string> {
     await this.qemuImg('create', '-q', '-f', format, file, `${sizeMiB}M`);
     return file;
   }
@@ -121,15 +139,25 @@ export class Lab implements AsyncDisposable {
     const { name, format = 'qcow2', sizeMiB = 128, disks = 1 } = options;
     const serialFile = join(this.directory, `${name}.serial`);
     const xmlFile = join(this.directory, `${name}.xml`);
-    const list = typeof disks === 'number' ? await this.createDisks(name, disks, { sizeMiB, format }) : disks;
-    const xml = await domainXml({ emulator: this.qemu.system, ...options, disks: list, serialFile });
+    const list =
+      typeof disks === 'number' ? await this.createDisks(name, disks, { sizeMiB, format }) : disks;
+    const xml = await domainXml({
+      emulator: this.qemu.system,
+      ...options,
+      disks: list,
+      serialFile,
+    });
     await writeFile(xmlFile, xml);
     return { xml, xmlFile, files: list.map((disk) => disk.file), serial: this.watch(serialFile) };
   }
 
   /** Starts a QEMU of its own, without the daemon. */
   async bare(options: Omit<BareOptions, 'directory'>): Promise<BareGuest> {
-    const guest = await BareGuest.start({ directory: this.runDir, qemu: this.qemu.system, ...options });
+    const guest = await BareGuest.start({
+      directory: this.runDir,
+      qemu: this.qemu.system,
+      ...options,
+    });
     this.bareGuests.push(guest);
     return guest;
   }
@@ -141,7 +169,10 @@ export class Lab implements AsyncDisposable {
   }
 
   /** What is still there: the command lines of processes, and the files, of this lab. */
-  async leftovers(): Promise<{ readonly processes: readonly string[]; readonly files: readonly string[] }> {
+  async leftovers(): Promise<{
+    readonly processes: readonly string[];
+    readonly files: readonly string[];
+  }> {
     const processes = (await this.processes()).map((one) => one.command);
     const files = await readdir(this.directory, { recursive: true }).catch(() => []);
     return { processes, files: files.toSorted() };
@@ -152,12 +183,21 @@ export class Lab implements AsyncDisposable {
     // Daemons first, so that they do not start again what is killed next.
     await Promise.all(this.daemons.map((daemon) => daemon.kill9()));
     await Promise.all(this.bareGuests.map((guest) => guest[Symbol.asyncDispose]()));
-    await until(async () => await this.killAll(), 20_000, `lab '${this.name}': end of its processes`);
-    if (process.env['FERRY_KEEP_LAB'] === '1') console.error(`lab '${this.name}' is kept in ${this.directory}`);
+    await until(
+      async () => await this.killAll(),
+      20_000,
+      `lab '${this.name}': end of its processes`,
+    );
+    if (process.env['FERRY_KEEP_LAB'] === '1')
+      console.error(`lab '${this.name}' is kept in ${this.directory}`);
     else await rm(this.directory, { recursive: true, force: true, maxRetries: 5 });
   }
 
-  private async createDisks(name: string, count: number, shape: { readonly sizeMiB: number; readonly format: 'qcow2' | 'raw' }): Promise<DomainDisk[]> {
+  private async createDisks(
+    name: string,
+    count: number,
+    shape: { readonly sizeMiB: number; readonly format: 'qcow2' | 'raw' },
+  ): Promise<DomainDisk[]> {
     const targets = Array.from({ length: count }, (_, i) => `vd${String.fromCodePoint(97 + i)}`);
     return await Promise.all(
       targets.map(async (target) => ({
@@ -175,20 +215,29 @@ export class Lab implements AsyncDisposable {
   }
 
   /** By command line and working directory, and by the pid files of the run directory. */
-  private async processes(): Promise<readonly { readonly pid: number; readonly command: string }[]> {
+  private async processes(): Promise<
+    readonly { readonly pid: number; readonly command: string }[]
+  > {
     const seen = await processesOf(this.directory);
     const names = await readdir(this.runDir, { recursive: true }).catch(() => []);
     const files = names.filter((name) => name.endsWith('.pid'));
     const named = await Promise.all(files.map((name) => runningOf(join(this.runDir, name))));
-    const more = named.filter((one) => one !== null && seen.every((other) => other.pid !== one.pid));
+    const more = named.filter(
+      (one) => one !== null && seen.every((other) => other.pid !== one.pid),
+    );
     return [...seen, ...more.filter((one) => one !== null)];
   }
 }
 
 /** The QEMU that a pid file names, if it still runs: the number may be another program's by now. */
-async function runningOf(pidFile: string): Promise<{ readonly pid: number; readonly command: string } | null> {
+async function runningOf(
+  pidFile: string,
+): Promise<{ readonly pid: number; readonly command: string } | null> {
   const pid = Number.parseInt(await readFile(pidFile, 'utf8').catch(() => ''), 10);
   if (!(pid > 1)) return null;
-  const command = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).replaceAll('\0', ' ');
+  const command = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).replaceAll(
+    '\0',
+    ' ',
+  );
   return command.includes('qemu') ? { pid, command } : null;
 }

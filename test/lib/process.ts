@@ -44,14 +44,24 @@ export async function run(
     child.once('error', (cause) => reject(new Error(`${program}: ${messageOf(cause)}`, { cause })));
     child.once('close', resolve);
   });
-  return { code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() };
+  return {
+    code,
+    stdout: Buffer.concat(stdout).toString(),
+    stderr: Buffer.concat(stderr).toString(),
+  };
 }
 
 /** Like `run`, but any end other than success is an error that shows what the program said. */
-export async function must(program: string, args: readonly string[], options?: RunOptions): Promise<string> {
+export async function must(
+  program: string,
+  args: readonly string[],
+  options?: RunOptions,
+): Promise<string> {
   const finished = await run(program, args, options);
   if (finished.code === 0) return finished.stdout;
-  throw new Error(`${program} ${args.join(' ')}: exit ${finished.code}\n${finished.stdout}${finished.stderr}`);
+  throw new Error(
+    `${program} ${args.join(' ')}: exit ${finished.code}\n${finished.stdout}${finished.stderr}`,
+  );
 }
 
 export interface ProcessSeen {

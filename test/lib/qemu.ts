@@ -19,7 +19,10 @@ export function testQemus(): readonly [TestQemu, ...TestQemu[]] {
 
 function describe(system: string): TestQemu {
   return {
-    name: system === '/usr/bin/qemu-system-x86_64' ? 'installed QEMU' : basename(dirname(dirname(system))),
+    name:
+      system === '/usr/bin/qemu-system-x86_64'
+        ? 'installed QEMU'
+        : basename(dirname(dirname(system))),
     system,
     img: beside(system, 'qemu-img'),
     storageDaemon: beside(system, 'qemu-storage-daemon'),

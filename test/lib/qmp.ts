@@ -32,7 +32,10 @@ export class QmpRefusal extends Error {
 export class Qmp implements Disposable {
   readonly events: QmpEvent[] = [];
   private readonly socket: Socket;
-  private readonly waiting = new Map<number, { resolve: (reply: Reply) => void; reject: (error: Error) => void }>();
+  private readonly waiting = new Map<
+    number,
+    { resolve: (reply: Reply) => void; reject: (error: Error) => void }
+  >();
   private lastId = 0;
   private rest = '';
 
@@ -55,13 +58,20 @@ export class Qmp implements Disposable {
   }
 
   /** The reply's value; a refusal by QEMU is a QmpRefusal. `T` is the caller's reading of the QAPI schema. */
-  async execute<T = unknown>(command: string, args: Arguments = {}, timeoutMs = 60_000): Promise<T> {
+  async execute<T = unknown>(
+    command: string,
+    args: Arguments = {},
+    timeoutMs = 60_000,
+  ): Promise<T> {
     const id = ++this.lastId;
     let timer: NodeJS.Timeout | undefined;
     const reply = await new Promise<Reply>((resolve, reject) => {
       if (this.socket.destroyed) throw new Error(`${command}: QMP connection closed`);
       this.waiting.set(id, { resolve, reject });
-      timer = setTimeout(() => reject(new Error(`${command}: no reply within ${timeoutMs} ms`)), timeoutMs);
+      timer = setTimeout(
+        () => reject(new Error(`${command}: no reply within ${timeoutMs} ms`)),
+        timeoutMs,
+      );
       this.socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     }).finally(() => {
       clearTimeout(timer);
@@ -76,7 +86,12 @@ export class Qmp implements Disposable {
     return this.events.length;
   }
 
-  async waitEvent(name: string, match: Arguments = {}, since = 0, timeoutMs = 60_000): Promise<QmpEvent> {
+  async waitEvent(
+    name: string,
+    match: Arguments = {},
+    since = 0,
+    timeoutMs = 60_000,
+  ): Promise<QmpEvent> {
     const fits = (one: QmpEvent): boolean =>
       one.event === name && Object.entries(match).every(([key, value]) => one.data[key] === value);
     return await until(

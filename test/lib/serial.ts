@@ -55,7 +55,9 @@ export class SerialWatch implements Disposable {
   }
 
   async waitAcked(number: number, timeoutMs = 60_000): Promise<void> {
-    await this.wait(`number ${number} acknowledged`, timeoutMs, () => (this.acked() >= number ? true : null));
+    await this.wait(`number ${number} acknowledged`, timeoutMs, () =>
+      this.acked() >= number ? true : null,
+    );
   }
 
   /** Waits until `count` more numbers than now are acknowledged: the guest lives. */
@@ -74,7 +76,9 @@ export class SerialWatch implements Disposable {
   /** The longest time without an acknowledgement, among those touching the given span of `performance.now()`. */
   maxGapMs(fromMs: number, toMs: number): number {
     this.read();
-    const gaps = this.acks.slice(1).map((ack, i) => ({ from: this.acks[i]?.atMs ?? ack.atMs, to: ack.atMs }));
+    const gaps = this.acks
+      .slice(1)
+      .map((ack, i) => ({ from: this.acks[i]?.atMs ?? ack.atMs, to: ack.atMs }));
     const touching = gaps.filter((gap) => gap.to >= fromMs && gap.from <= toMs);
     return Math.max(0, ...touching.map((gap) => gap.to - gap.from));
   }
@@ -89,8 +93,14 @@ export class SerialWatch implements Disposable {
     try {
       return await until(probe, timeoutMs, what, 2);
     } catch (cause) {
-      const last = this.lines.slice(-4).map((line) => line.text).join(' | ');
-      throw new Error(`guest ${this.file}: ${messageOf(cause)}; acknowledged ${this.highest}, last lines: ${last}`, { cause });
+      const last = this.lines
+        .slice(-4)
+        .map((line) => line.text)
+        .join(' | ');
+      throw new Error(
+        `guest ${this.file}: ${messageOf(cause)}; acknowledged ${this.highest}, last lines: ${last}`,
+        { cause },
+      );
     }
   }
 
@@ -121,7 +131,8 @@ export class SerialWatch implements Disposable {
     }
     this.lines.push(line);
     const ready = /READY start=(\d+)/.exec(line.text);
-    if (ready !== null && Number(ready[1]) < this.highest) this.setbacks.push({ acked: this.highest, start: Number(ready[1]) });
+    if (ready !== null && Number(ready[1]) < this.highest)
+      this.setbacks.push({ acked: this.highest, start: Number(ready[1]) });
   }
 }
 

@@ -41,16 +41,24 @@ export interface Verdict {
 }
 
 /** One image for each disk of the guest, in its order. Images in use are read as they are at this moment. */
-export async function verifyChains(images: readonly VerifyImage[], options: VerifyOptions): Promise<Verdict> {
+export async function verifyChains(
+  images: readonly VerifyImage[],
+  options: VerifyOptions,
+): Promise<Verdict> {
   const { acked, state, writer = {}, qemuImg = testQemus()[0].img } = options;
   const { verify } = await guestFiles();
   const directory = await mkdtemp(join(tmpdir(), 'bf-verify-'));
   try {
     const files = images.map((_, i) => join(directory, `${i}.raw`));
-    await Promise.all(images.map((image, i) => must(qemuImg, ['convert', '-U', '-O', 'raw', ...source(image), files[i] ?? ''])));
+    await Promise.all(
+      images.map((image, i) =>
+        must(qemuImg, ['convert', '-U', '-O', 'raw', ...source(image), files[i] ?? '']),
+      ),
+    );
     const stream = [writer.span ?? 64, writer.seed ?? 1, writer.sync ?? 16, acked].map(String);
     const said = JSON.parse(await must(verify, [...stream, ...files])) as Omit<Verdict, 'ok'>; // printed by our own verify.c
-    const wrong = said.lostAcked + said.prefixViolations + said.torn + (state === 'settled' ? said.holes : 0);
+    const wrong =
+      said.lostAcked + said.prefixViolations + said.torn + (state === 'settled' ? said.holes : 0);
     return { ok: wrong === 0, ...said };
   } finally {
     await rm(directory, { recursive: true, force: true });

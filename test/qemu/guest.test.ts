@@ -14,20 +14,25 @@ const writer = { span: 16, sync: 16 };
 
 for (const qemu of testQemus()) {
   const labTest = (fact: string, body: (lab: Lab, t: TestContext) => Promise<void>): void =>
-    void test(`${qemu.name}: ${fact}`, async (t) => await withLab(fact, async (lab) => await body(lab, t), qemu));
+    void test(`${qemu.name}: ${fact}`, async (t) =>
+      await withLab(fact, async (lab) => await body(lab, t), qemu));
 
   labTest('the guest writes soon after it is started', async (lab, t) => {
     const begin = performance.now();
     const { guest } = await startOnTwoDisks(lab);
     await guest.serial.waitAcked(16, 30_000);
-    t.diagnostic(`first write acknowledged after ${((performance.now() - begin) / 1000).toFixed(1)} s`);
+    t.diagnostic(
+      `first write acknowledged after ${((performance.now() - begin) / 1000).toFixed(1)} s`,
+    );
   });
 
   labTest('a killed QEMU leaves all that was acknowledged', async (lab) => {
     const { guest, files } = await startOnTwoDisks(lab);
     await guest.serial.waitAcked(1000);
     await guest.kill9();
-    assertHolds(await verifyChains(files, { acked: guest.serial.acked(), state: 'crashed', writer }));
+    assertHolds(
+      await verifyChains(files, { acked: guest.serial.acked(), state: 'crashed', writer }),
+    );
   });
 
   labTest('the power button leaves an exact prefix', async (lab) => {
@@ -36,7 +41,9 @@ for (const qemu of testQemus()) {
     await guest.qmp.execute('system_powerdown');
     await guest.serial.waitLine('POWEROFF');
     await guest.ended();
-    assertHolds(await verifyChains(files, { acked: guest.serial.acked(), state: 'settled', writer }));
+    assertHolds(
+      await verifyChains(files, { acked: guest.serial.acked(), state: 'settled', writer }),
+    );
   });
 
   labTest('the guest goes on where it was after a reset and after a crash', async (lab) => {
@@ -54,22 +61,34 @@ for (const qemu of testQemus()) {
     await again.qmp.execute('stop');
     await again.quit();
     assert.deepEqual(again.serial.setbacks, []);
-    assertHolds(await verifyChains(files, { acked: again.serial.acked(), state: 'settled', writer }));
+    assertHolds(
+      await verifyChains(files, { acked: again.serial.acked(), state: 'settled', writer }),
+    );
   });
 
-  labTest('CANARY: images rolled back to an older copy have lost acknowledged writes', async (lab) => {
-    const { files, acked } = await writeWithOlderCopies(lab);
-    const verdict = await verifyChains(files.map(copyOf), { acked, state: 'crashed', writer });
-    assert.equal(verdict.ok, false);
-    assert.ok(verdict.lostAcked > 0);
-    assert.equal(verdict.prefixViolations, 0);
-    assert.match(verdict.first, /^lost although acknowledged: disk \d block \d+ holds \d+, expected \d+$/);
-  });
+  labTest(
+    'CANARY: images rolled back to an older copy have lost acknowledged writes',
+    async (lab) => {
+      const { files, acked } = await writeWithOlderCopies(lab);
+      const verdict = await verifyChains(files.map(copyOf), { acked, state: 'crashed', writer });
+      assert.equal(verdict.ok, false);
+      assert.ok(verdict.lostAcked > 0);
+      assert.equal(verdict.prefixViolations, 0);
+      assert.match(
+        verdict.first,
+        /^lost although acknowledged: disk \d block \d+ holds \d+, expected \d+$/,
+      );
+    },
+  );
 
   labTest('CANARY: one of two disks older than the other is no prefix', async (lab) => {
     const { files, copiedAt } = await writeWithOlderCopies(lab);
     const [first = '', second = ''] = files;
-    const verdict = await verifyChains([first, copyOf(second)], { acked: copiedAt, state: 'crashed', writer });
+    const verdict = await verifyChains([first, copyOf(second)], {
+      acked: copiedAt,
+      state: 'crashed',
+      writer,
+    });
     assert.equal(verdict.ok, false);
     assert.equal(verdict.lostAcked, 0);
     assert.ok(verdict.prefixViolations > 0);
@@ -90,15 +109,26 @@ for (const qemu of testQemus()) {
   });
 }
 
-async function startOnTwoDisks(lab: Lab, existing: readonly string[] = []): Promise<{ guest: BareGuest; files: readonly string[] }> {
-  const fresh = (name: string): Promise<string> => lab.createImage(join(lab.a, name), { sizeMiB: 32 });
-  const files = existing.length > 0 ? existing : await Promise.all(['0.qcow2', '1.qcow2'].map(fresh));
-  const guest = await lab.bare({ nodes: files.map((file, i) => imageNode(`disk${i}`, file)), writer, args: ['-action', 'reboot=reset'] });
+async function startOnTwoDisks(
+  lab: Lab,
+  existing: readonly string[] = [],
+): Promise<{ guest: BareGuest; files: readonly string[] }> {
+  const fresh = (name: string): Promise<string> =>
+    lab.createImage(join(lab.a, name), { sizeMiB: 32 });
+  const files =
+    existing.length > 0 ? existing : await Promise.all(['0.qcow2', '1.qcow2'].map(fresh));
+  const guest = await lab.bare({
+    nodes: files.map((file, i) => imageNode(`disk${i}`, file)),
+    writer,
+    args: ['-action', 'reboot=reset'],
+  });
   return { guest, files };
 }
 
 /** A guest that wrote on after its images had been copied while it was stopped. */
-async function writeWithOlderCopies(lab: Lab): Promise<{ files: readonly string[]; copiedAt: number; acked: number }> {
+async function writeWithOlderCopies(
+  lab: Lab,
+): Promise<{ files: readonly string[]; copiedAt: number; acked: number }> {
   const { guest, files } = await startOnTwoDisks(lab);
   await guest.serial.waitAcked(500);
   await guest.qmp.execute('stop');

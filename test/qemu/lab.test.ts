@@ -26,7 +26,11 @@ test('a lab whose test fails leaves nothing behind, not even a process that nobo
   let kept: Lab | null = null;
   const failing = withLab('failing', async (lab) => {
     kept = lab;
-    const stray = spawn('tail', ['-f', '/dev/null'], { cwd: lab.runDir, detached: true, stdio: 'ignore' });
+    const stray = spawn('tail', ['-f', '/dev/null'], {
+      cwd: lab.runDir,
+      detached: true,
+      stdio: 'ignore',
+    });
     await once(stray, 'spawn');
     assert.equal((await lab.leftovers()).processes.length, 1);
     throw new Error('as planned');

@@ -2,7 +2,7 @@
 // to the lowest free place, so that the same definition always gets the same ones.
 
 import { assignPci } from './assign-pci.js';
-import { diskIndex, unitsPerController } from './defaults.js';
+import { diskIndex, isQ35, unitsPerController } from './defaults.js';
 import type { Definition } from './definition.js';
 import type { Channel, Console, Controller, DeviceInfo, Input } from './devices.js';
 import type { DeviceAddress, Disk } from './disk.js';
@@ -100,7 +100,7 @@ function withAliases(definition: Definition): Definition {
     disks: definition.disks.map((disk) => ({ ...disk, alias: disk.alias ?? diskAlias(disk) })),
     controllers: definition.controllers.map((one) => ({
       ...one,
-      alias: one.alias ?? controllerAlias(one),
+      alias: one.alias ?? controllerAlias(one, isQ35(definition.os.machine)),
     })),
     interfaces: numbered(definition.interfaces, 'net'),
     serials,
@@ -135,10 +135,10 @@ function diskAlias(disk: Disk): string {
 }
 
 /** qemuAssignDeviceControllerAlias: built-in controllers have the names that QEMU gave their buses. */
-function controllerAlias(controller: Controller): string {
+function controllerAlias(controller: Controller, q35: boolean): string {
   const { type, index, model } = controller;
   if (type === 'pci') return model === 'pcie-root' ? `pcie.${index}` : `pci.${index}`;
-  if (type === 'ide' || (type === 'sata' && index === 0)) return 'ide';
+  if (type === 'ide' || (type === 'sata' && index === 0 && q35)) return 'ide';
   if (type === 'usb' && model === 'none') return 'usb';
   if (type === 'usb' && index === 0 && controller.masterStartPort === null) return 'usb';
   return `${type}${index}`;

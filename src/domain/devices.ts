@@ -37,7 +37,7 @@ export interface Interface extends DeviceInfo {
   /** `managed='no'`: the tap is the user's own and is not created. Null: not said. */
   readonly targetManaged: 'yes' | 'no' | null;
   readonly model: InterfaceModel;
-  readonly link: 'up' | 'down' | null;
+  readonly link: 'up' | null;
   readonly bootOrder: number | null;
 }
 

@@ -105,7 +105,7 @@ export function readInterface(device: XmlElement, newMac: () => string): Interfa
     model:
       wordOf(childNamed(device, 'model'), 'type', ['virtio', 'e1000', 'e1000e', 'rtl8139']) ??
       'rtl8139',
-    link: wordOf(childNamed(device, 'link'), 'state', ['up', 'down']),
+    link: wordOf(childNamed(device, 'link'), 'state', ['up']),
     bootOrder: readBootOrder(device),
     ...info(device),
   };

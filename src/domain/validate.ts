@@ -13,8 +13,10 @@ const rules: readonly ((definition: Definition) => void)[] = [
   diskBuses,
   diskKinds,
   bootOrders,
+  cpu,
   usb,
   ports,
+  screens,
   firmware,
 ];
 
@@ -75,6 +77,12 @@ function diskKinds({ disks }: Definition): void {
     if (disk.source?.type === 'network' && disk.driver.io !== null) {
       throw unsupported(`io='${disk.driver.io}' of network disk '${disk.target}'`);
     }
+    if (disk.readonly && disk.device === 'disk' && disk.bus !== 'virtio') {
+      throw configError(`readonly ${disk.bus} disks are not supported`);
+    }
+    if (disk.serial !== null && !/^[\w .+-]{1,36}$/.test(disk.serial)) {
+      throw configError(`driver serial '${disk.serial}' contains unsafe characters`);
+    }
     const uncached = disk.driver.cache === 'none' || disk.driver.cache === 'directsync';
     if (disk.driver.io === 'native' && !uncached) {
       throw configError(
@@ -93,6 +101,30 @@ function bootOrders({ os, disks, interfaces }: Definition): void {
   }
   const twice = orders.find((order, i) => orders.indexOf(order) !== i);
   if (twice !== undefined) throw configError(`boot order '${twice}' used for more than one device`);
+}
+
+function cpu({ cpu: given, vcpus, type }: Definition): void {
+  if (given === null) return;
+  if (given.mode === 'host-passthrough' && type === 'qemu') {
+    throw configError("CPU mode 'host-passthrough' for x86_64 qemu domain on x86_64 host is not supported by hypervisor");
+  }
+  // These words become part of `-cpu`.
+  for (const word of [given.model ?? 'qemu64', ...given.features.map(({ name }) => name)]) {
+    if (!/^[\w.-]+$/.test(word)) throw configError(`'${word}' is not a name of a CPU model or feature`);
+  }
+  if (given.topology === null) return;
+  const { sockets, dies, cores, threads } = given.topology;
+  if (sockets * dies * cores * threads !== vcpus) throw configError("CPU topology doesn't match maximum vcpu count");
+}
+
+function screens({ graphics, videos }: Definition): void {
+  if (graphics.length > 1) throw unsupported('more than one <graphics>', 'give one');
+  if (videos.some(({ model }) => model === 'none') && videos.length > 1) {
+    throw xmlError("a 'none' video type must be the only video device defined for the domain");
+  }
+  for (const { keymap } of graphics) {
+    if (keymap !== null && !/^[\w-]+$/.test(keymap)) throw configError(`'${keymap}' is not a name of a keymap`);
+  }
 }
 
 function usb({ controllers, inputs }: Definition): void {

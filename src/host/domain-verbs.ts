@@ -1,7 +1,8 @@
 // The verbs of a domain's life: define, undefine, create, start, stop and the small ones between.
 
 import type { Layer } from '../block/layer.js';
-import type { Definition } from '../domain/definition.js';
+import { assignDevices } from '../domain/assign.js';
+import type { Definition, ParseContext } from '../domain/definition.js';
 import type { Disk } from '../domain/disk.js';
 import { imagesOf } from '../domain/disk.js';
 import { parseDefinition } from '../domain/parse.js';
@@ -17,22 +18,25 @@ import {
   planUndefine,
 } from '../plan/lifecycle.js';
 import { isRefusal, needLive, refuse } from '../plan/refuse.js';
-import { RequestError, StateError, FerryError } from '../std/errors.js';
+import { FerryError, StateError } from '../std/errors.js';
 import { chainsOf, checkOwed, checkRoles, resolveChains } from './chains.js';
 import { filesOf } from './context.js';
 import { canonicalMachine } from './emulator.js';
 import type { Host } from './host.js';
 import { launchPlan } from './launch.js';
 
-export function parse(host: Host, xml: string): Definition {
+/** Facts of this host that a definition is completed with. */
+export function parseContext(host: Host): ParseContext {
   const { config } = host.context;
-  return parseDefinition(xml, {
+  return {
     newUuid: config.newUuid,
     newMac: () => newMac(config.newUuid()),
     emulator: config.emulator,
     canonicalMachine: (machine) => canonicalMachine(host.emulator, machine),
-  });
+  };
 }
+
+const parse = (host: Host, xml: string): Definition => assignDevices(parseDefinition(xml, parseContext(host)));
 
 /** QEMU's own prefix, as libvirt uses it (virDomainNetGenerateMAC). */
 const newMac = (uuid: string): string => `52:54:00:${uuid.slice(0, 2)}:${uuid.slice(2, 4)}:${uuid.slice(4, 6)}`;
@@ -217,6 +221,3 @@ export async function setAutostart(host: Host, uuid: string, on: boolean): Promi
 }
 
 const invalid = (text: string): StateError => new StateError('OPERATION_INVALID', text);
-
-/** Error of a verb that got a flag it does not know what to do with. */
-export const unsupported = (text: string): RequestError => new RequestError('OPERATION_UNSUPPORTED', text);

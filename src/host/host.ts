@@ -48,6 +48,8 @@ const news: ReadonlySet<string> = new Set([
 export class Host {
   readonly context: HostContext;
   readonly emulator: EmulatorFacts;
+  /** Of this host, kept in its state directory. */
+  readonly uuid: string;
   /** Operations by number, while they run. */
   readonly running = new Map<number, Running>();
   /** Pauses of operations that ended, for who asks afterwards. */
@@ -62,7 +64,8 @@ export class Host {
   private readonly passers = new Set<(uuid: string, event: AnyEvent) => void>();
   private closed = false;
 
-  constructor(context: HostContext, emulator: EmulatorFacts) {
+  constructor(context: HostContext, emulator: EmulatorFacts, uuid: string) {
+    this.uuid = uuid;
     this.context = context;
     this.emulator = emulator;
   }

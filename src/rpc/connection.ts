@@ -10,7 +10,7 @@
 import type { Duplex } from 'node:stream';
 
 import { nothing } from './wire.js';
-import type { LibvirtHost } from './api.js';
+import type { LibvirtHost } from '../host/libvirt-host.js';
 import { answer } from './dispatch.js';
 import { defaultKeepalive, Keepalive, type KeepaliveOptions } from './keepalive.js';
 import {

@@ -48,8 +48,9 @@ const replyTo = (header: Header, status: 'ok' | 'error'): Header => ({
 /** Texts as libvirt's `src/rpc/virnetserverprogram.c` has them: clients look for "unknown procedure". */
 function find(header: Header): Procedure {
   if (header.type !== messageTypes.call) throw refusal(`Unexpected message type ${header.type}`);
-  if (header.status !== messageStatus.ok)
+  if (header.status !== messageStatus.ok) {
     throw refusal(`Unexpected message status ${header.status}`);
+  }
   const table = tableOf(header);
   if (table === undefined) {
     throw refusal(`Cannot find program ${header.program} version ${header.version}`);

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { Client } from '../../test/rpc/client.js';
 import { opened, settled } from '../../test/rpc/connected.js';
 import { fakeDomain, refOf } from '../../test/rpc/fake-host.js';
-import type { HostEvent } from './api.js';
+import type { HostEvent } from '../host/libvirt-host.js';
 import { messageStatus } from './packet.js';
 
 const vm1 = refOf(fakeDomain(1));

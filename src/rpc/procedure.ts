@@ -3,7 +3,7 @@
 
 import { RequestError } from '../std/errors.js';
 import { struct, u32, type Codec, type Fields, type StructOf } from '../xdr/codec.js';
-import type { Awaitable } from './api.js';
+import type { Awaitable } from '../host/libvirt-host.js';
 import type { Session } from './session.js';
 
 /** `write`: refused on a read-only connection. libvirt: virCheckReadOnlyGoto at the head of a public function. */
@@ -11,6 +11,7 @@ export type Access = 'read' | 'write';
 
 /** The bits of a flags word, by our names. */
 export type FlagBits = Readonly<Record<string, number>>;
+type NoFlags = Readonly<Record<string, never>>;
 export type FlagsOf<F extends FlagBits> = { readonly [K in keyof F]: boolean };
 
 /** A procedure whose result has no field answers with an empty body. */
@@ -51,7 +52,7 @@ export interface Procedure {
 export function procedure<
   const A extends Fields,
   const R extends Fields,
-  const F extends FlagBits = Record<never, number>,
+  const F extends FlagBits = NoFlags,
 >(row: Row<A, R, F>): Procedure {
   const args = struct(row.args);
   const head = { number: row.number, name: row.name, access: row.access };

@@ -13,7 +13,7 @@ import {
   type Fields,
   type StructOf,
 } from '../xdr/codec.js';
-import type { DomainRef, HostEvent } from './api.js';
+import type { DomainRef, HostEvent } from '../host/libvirt-host.js';
 import {
   encodePacket,
   messageStatus,

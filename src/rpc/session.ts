@@ -1,7 +1,7 @@
 // What one client has set up with us, apart from bytes: opened or not, read-only or not, its registrations.
 
 import { StateError } from '../std/errors.js';
-import type { HostEvent, LibvirtHost } from './api.js';
+import type { HostEvent, LibvirtHost } from '../host/libvirt-host.js';
 import { Registrations } from './registrations.js';
 
 export interface SessionOptions {

@@ -19,7 +19,7 @@ import {
   type Codec,
   type Of,
 } from '../xdr/codec.js';
-import type { BlockJobStatus, BlockJobType, LifecycleChange, MetadataKind } from './api.js';
+import type { BlockJobStatus, BlockJobType, LifecycleChange, MetadataKind } from '../host/libvirt-host.js';
 
 /** REMOTE_STRING_MAX. */
 export const MAX_STRING_BYTES = 4_194_304;

@@ -24,7 +24,7 @@ import type {
   UndefineOptions,
   Versions,
   XmlOptions,
-} from '../../src/rpc/api.js';
+} from '../../src/host/libvirt-host.js';
 
 export interface FakeDisk {
   readonly target: string;

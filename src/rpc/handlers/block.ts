@@ -2,7 +2,7 @@
 
 import { RequestError } from '../../std/errors.js';
 import { array, bool, i32, i64, u64 } from '../../xdr/codec.js';
-import type { BlockStats } from '../api.js';
+import type { BlockStats } from '../../host/libvirt-host.js';
 import { procedure } from '../procedure.js';
 import { blockJobTypes, domain, string, typedParameter, type TypedParameter } from '../wire.js';
 

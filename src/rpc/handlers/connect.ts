@@ -2,7 +2,7 @@
 
 import { RequestError } from '../../std/errors.js';
 import { array, bool, i32, optional, u64 } from '../../xdr/codec.js';
-import type { DomainFacts } from '../api.js';
+import type { DomainFacts } from '../../host/libvirt-host.js';
 import { procedure, type FlagsOf } from '../procedure.js';
 import { chars } from '../../xdr/codec.js';
 import { cpuModel, domain, domainList, nameList, string, MAX_LIST, uuid } from '../wire.js';

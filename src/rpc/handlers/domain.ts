@@ -3,7 +3,7 @@
 import { stateNumbers } from '../../domain/state.js';
 import { RequestError, StateError } from '../../std/errors.js';
 import { array, bool, chars, i32, optional, u32, u64 } from '../../xdr/codec.js';
-import type { DomainFacts } from '../api.js';
+import type { DomainFacts } from '../../host/libvirt-host.js';
 import { procedure } from '../procedure.js';
 import { domain, metadataKinds, nameOf, string } from '../wire.js';
 import { isActive } from './connect.js';

@@ -1,7 +1,7 @@
 // Changing what a domain is: define, start, stop, suspend, forget.
 
 import { bool } from '../../xdr/codec.js';
-import type { Awaitable, LibvirtHost } from '../api.js';
+import type { Awaitable, LibvirtHost } from '../../host/libvirt-host.js';
 import { procedure, type Procedure } from '../procedure.js';
 import { domain, string } from '../wire.js';
 

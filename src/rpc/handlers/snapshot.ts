@@ -2,7 +2,7 @@
 
 import { NotFoundError } from '../../std/errors.js';
 import { bool, i32 } from '../../xdr/codec.js';
-import type { LibvirtHost, SnapshotFacts } from '../api.js';
+import type { LibvirtHost, SnapshotFacts } from '../../host/libvirt-host.js';
 import { procedure, type FlagsOf } from '../procedure.js';
 import { domain, nameList, snapshot, snapshotList, string } from '../wire.js';
 

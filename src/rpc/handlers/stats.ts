@@ -2,7 +2,7 @@
 
 import { stateNumbers } from '../../domain/state.js';
 import { array, struct, u32 } from '../../xdr/codec.js';
-import type { Awaitable, DiskStats, DomainFacts, LibvirtHost } from '../api.js';
+import type { Awaitable, DiskStats, DomainFacts, LibvirtHost } from '../../host/libvirt-host.js';
 import { parseFlags, procedure } from '../procedure.js';
 import { domain, domainList, MAX_LIST, typedParameter, type TypedParameter } from '../wire.js';
 import { domainFilters, isActive, listed } from './connect.js';

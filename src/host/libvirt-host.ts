@@ -5,7 +5,10 @@
 // Domains are named by `uuid` throughout: the id and the name that a client sends along are what it remembers,
 // and both change (spec: an id is new at each start).
 
+import type { BlockJobStatus, BlockJobType, LifecycleChange } from '../domain/events.js';
 import type { DomainState } from '../domain/state.js';
+
+export type { BlockJobStatus, BlockJobType, LifecycleChange } from '../domain/events.js';
 
 export type Awaitable<T> = T | Promise<T>;
 
@@ -158,9 +161,6 @@ export interface SnapshotFacts {
   readonly location: 'external' | 'internal';
 }
 
-export type BlockJobType = 'unknown' | 'pull' | 'copy' | 'commit' | 'active-commit' | 'backup';
-export type BlockJobStatus = 'completed' | 'failed' | 'canceled' | 'ready';
-
 /** virDomainGetBlockJobInfo. `current` equals `end` (and is not 0) exactly when the job is ready. */
 export interface BlockJobInfo {
   readonly type: BlockJobType;
@@ -175,44 +175,6 @@ export interface BlockJobAbortOptions {
   readonly async: boolean;
   readonly pivot: boolean;
 }
-
-/** What happened to a domain and why, with the names of VIR_DOMAIN_EVENT_* in lower case. */
-export type LifecycleChange =
-  | {
-      readonly event: 'defined';
-      readonly detail: 'added' | 'updated' | 'renamed' | 'from snapshot';
-    }
-  | { readonly event: 'undefined'; readonly detail: 'removed' | 'renamed' }
-  | {
-      readonly event: 'started';
-      readonly detail: 'booted' | 'migrated' | 'restored' | 'from snapshot' | 'wakeup';
-    }
-  | {
-      readonly event: 'suspended';
-      readonly detail:
-        | 'paused'
-        | 'migrated'
-        | 'I/O error'
-        | 'watchdog'
-        | 'restored'
-        | 'from snapshot'
-        | 'API error';
-    }
-  | { readonly event: 'resumed'; readonly detail: 'unpaused' | 'migrated' | 'from snapshot' }
-  | {
-      readonly event: 'stopped';
-      readonly detail:
-        | 'shutdown'
-        | 'destroyed'
-        | 'crashed'
-        | 'migrated'
-        | 'saved'
-        | 'failed'
-        | 'from snapshot';
-    }
-  | { readonly event: 'shutdown'; readonly detail: 'finished' | 'guest' | 'host' }
-  | { readonly event: 'pmsuspended'; readonly detail: 'memory' | 'disk' }
-  | { readonly event: 'crashed'; readonly detail: 'panicked' | 'crashloaded' };
 
 /**
  * `domain` is what the event shows, so its id is the one at that moment: a destroy gives shutdown/host with the

@@ -38,8 +38,8 @@ const advice: Readonly<Partial<Record<Code, string>>> = {
   INTERNAL_ERROR: 'look into the log of ferryd',
 };
 
-export function errorText({ body }: Told, paint: Paint): string {
-  const { code, message, doing, sourceIntact, next, operation } = body;
+export function errorText(told: Told, paint: Paint): string {
+  const { code, message, doing, next, operation } = told.body;
   const verb = doing?.split(' ')[0] ?? '';
   const named = verb === '' || message.startsWith(`${verb} `) || message.startsWith(`${verb}:`);
   const hint = advice[code];
@@ -48,19 +48,27 @@ export function errorText({ body }: Told, paint: Paint): string {
   const commands = [...new Set([...next, ...show])].filter((text) => !message.includes(text));
   return [
     `${paint('bad', 'ferry:')} ${named ? '' : `${doing}: `}${message}${what}`,
-    ...intactText(sourceIntact, paint),
+    ...intactText(told, paint),
     ...commands.map((command) => `  next: ${command}`),
   ].join('\n');
 }
 
-function intactText(sourceIntact: boolean | null, paint: Paint): readonly string[] {
-  if (sourceIntact === null) return [];
-  return sourceIntact
-    ? [paint('good', '  the source is intact: the images named by the XML hold everything')]
-    : [
+/** Exit codes of requests that were wrong or came at a bad time: nothing was touched, so nothing is said of the images. */
+const untouched: ReadonlySet<number> = new Set([2, 3, 5]);
+
+function intactText({ exit, body: { sourceIntact } }: Told, paint: Paint): readonly string[] {
+  if (sourceIntact === false) {
+    const warning =
+      'the source may NOT be intact: start nothing from its images before this is settled';
+    return [paint('bad', `  ${warning}`)];
+  }
+  if (untouched.has(exit)) return [];
+  return sourceIntact === null
+    ? [
         paint(
-          'bad',
-          '  the source may NOT be intact: start nothing from its images before this is settled',
+          'warn',
+          '  whether the source is intact is not known here: ferry chain DOMAIN shows its images',
         ),
-      ];
+      ]
+    : [paint('good', '  the source is intact: the images named by the XML hold everything')];
 }

@@ -240,6 +240,7 @@ function attention({ id, kind, domainName, reason }: OperationView): NeedsOperat
   const text = `${kind} of ${domainName}: stopped and waits for a person: ${why}`;
   return new NeedsOperatorError(`${text}; see its steps: ferry ops show ${id}`, {
     operation: id,
+    sourceIntact: null,
   });
 }
 

@@ -240,7 +240,7 @@ async function errorOf(response: IncomingMessage): Promise<FerryError> {
   const body = parsedOrNull(text);
   if (isErrorBody(body)) return new RemoteError(body);
   const what = `ferryd answered ${response.statusCode} with something that is no error of ours`;
-  return new SystemError(`${what}; is it ferryd that listens there?`);
+  return new SystemError(`${what}; is it ferryd that listens there?`, unknown);
 }
 
 function parsedOrNull(text: string): unknown {
@@ -251,16 +251,19 @@ function parsedOrNull(text: string): unknown {
   }
 }
 
+/** Who cannot ask the daemon cannot say how the images are. */
+const unknown = { sourceIntact: null } as const;
+
 function unreachable(socketPath: string, error: unknown): FerryError {
   const code = error instanceof Error && 'code' in error ? error.code : null;
   const start = `ferryd --run-dir ${dirname(socketPath)}`;
   if (code === 'ENOENT' || code === 'ECONNREFUSED') {
     const text = `ferryd is not running on ${socketPath}; start it: ${start}`;
-    return new BusyError(text, { cause: error, next: [start] });
+    return new BusyError(text, { ...unknown, cause: error, next: [start] });
   }
   if (code === 'EACCES' || code === 'EPERM') {
     const text = `ferryd on ${socketPath} does not let this user in; run ferry as the user that runs ferryd`;
-    return new SystemError(text, { cause: error });
+    return new SystemError(text, { ...unknown, cause: error });
   }
   return wentAway(error);
 }
@@ -268,5 +271,9 @@ function unreachable(socketPath: string, error: unknown): FerryError {
 /** The request may have been carried out. What was journaled goes on or is undone when the daemon is back. */
 function wentAway(error: unknown): FerryError {
   const text = `ferryd went away before it answered (${messageOf(error)}); when it is back see what became of it: ferry ops list --all`;
-  return new BusyError(text, { cause: error, next: ['ferry ops list --all'] });
+  return new BusyError(text, {
+    ...unknown,
+    cause: error,
+    next: ['ferry ops list --all'],
+  });
 }

@@ -24,7 +24,7 @@ export interface ErrorBody {
   readonly message: string;
   /** The verb and what it was asked of, as `snapshot-delete vm1 s1`. */
   readonly doing?: string;
-  /** Whether every image named by the XML holds everything; null: nothing was touched. */
+  /** Whether every image named by the XML holds everything; null: not known. */
   readonly sourceIntact: boolean | null;
   /** Commands that a person may type next, most useful first. */
   readonly next: readonly string[];

@@ -2,44 +2,6 @@
 
 import type { StreamedEvent } from '../host/ferry-host.js';
 
-/** virDomainEventType with its details, in libvirt's order; the texts are virsh's. */
-const lifecycle: readonly (readonly [string, readonly string[]])[] = [
-  ['Defined', ['Added', 'Updated', 'Renamed', 'Snapshot']],
-  ['Undefined', ['Removed', 'Renamed']],
-  ['Started', ['Booted', 'Migrated', 'Restored', 'Snapshot', 'Event wakeup']],
-  [
-    'Suspended',
-    [
-      'Paused',
-      'Migrated',
-      'I/O Error',
-      'Watchdog',
-      'Restored',
-      'Snapshot',
-      'API error',
-      'Post-copy',
-      'Post-copy Error',
-    ],
-  ],
-  ['Resumed', ['Unpaused', 'Migrated', 'Snapshot', 'Post-copy']],
-  ['Stopped', ['Shutdown', 'Destroyed', 'Crashed', 'Migrated', 'Saved', 'Failed', 'Snapshot']],
-  ['Shutdown', ['Finished', 'Finished after guest request', 'Finished after host request']],
-  ['PMSuspended', ['Memory', 'Disk']],
-  ['Crashed', ['Panicked']],
-];
-
-/** virDomainBlockJobType and virConnectDomainEventBlockJobStatus. */
-const jobTypes = [
-  'Unknown job',
-  'Block Pull',
-  'Block Copy',
-  'Block Commit',
-  'Active Block Commit',
-  'Backup',
-  'Block Job',
-];
-const jobStates = ['completed', 'failed', 'canceled', 'ready'];
-
 export function eventText({ event, domainName }: StreamedEvent): string {
   const of = domainName === null ? '' : ` for domain '${domainName}'`;
   return `event '${event.type}'${of}: ${details(event)}`;
@@ -67,14 +29,15 @@ const describers: ReadonlyMap<string, (event: Fields) => string> = new Map([
 ]);
 
 function lifecycleText(event: Fields): string {
-  const [name, reasons] = lifecycle[Number(event['event'])] ?? ['unknown', []];
-  return `${name} ${reasons[Number(event['detail'])] ?? 'unknown'}`;
+  return `${title(event['event'])} ${title(event['detail'])}`;
 }
 
 function jobText(event: Fields): string {
-  const job = jobTypes[Number(event['job'])] ?? 'Block Job';
-  const state = jobStates[Number(event['status'])] ?? 'unknown';
-  return `${job} for ${words(event['target'])} ${state}`;
+  return `Block ${title(event['job'])} for ${words(event['target'])} ${words(event['status'])}`;
+}
+
+function title(value: unknown): string {
+  return typeof value === 'string' ? value.charAt(0).toUpperCase() + value.slice(1) : 'unknown';
 }
 
 const words = (...values: readonly unknown[]): string =>

@@ -111,9 +111,9 @@ test('ops list, show and cancel say what an operation waits for', async (t) => {
 
 test('events are printed as virsh prints them', async (t) => {
   const on = await bench(t);
-  on.host.emit({ type: 'lifecycle', id: 3, event: 2, detail: 0 });
-  on.host.emit({ type: 'block-job', path: null, target: 'vda', job: 2, status: 3 });
-  on.host.emit({ type: 'lifecycle', id: -1, event: 5, detail: 1 }, 'vm2');
+  on.host.emit({ type: 'lifecycle', id: 3, event: 'started', detail: 'booted' });
+  on.host.emit({ type: 'block-job', path: null, target: 'vda', job: 'copy', status: 'ready' });
+  on.host.emit({ type: 'lifecycle', id: -1, event: 'stopped', detail: 'destroyed' }, 'vm2');
   on.host.emit({ type: 'monitor', event: 'MIRROR_DROPPED', details: '{"target":"vda"}' });
   on.host.emit({
     type: 'operation',
@@ -479,7 +479,7 @@ test('Ctrl-C ends the waiting and tells that the move goes on', async (t) => {
 
 test('events --follow prints what comes, and a reader that leaves ends it quietly', async (t) => {
   const on = await bench(t);
-  on.host.emit({ type: 'lifecycle', id: 3, event: 2, detail: 0 });
+  on.host.emit({ type: 'lifecycle', id: 3, event: 'started', detail: 'booted' });
   const child = on.spawned(['events', '--follow', '--after', '0']);
   assert.ok(child.stdout !== null && child.stderr !== null);
   const closed = once(child, 'close');
@@ -489,7 +489,7 @@ test('events --follow prints what comes, and a reader that leaves ends it quietl
   child.stderr.on('data', (chunk) => (complaints += String(chunk)));
   child.stdout.destroy();
   await once(child.stdout, 'close');
-  for (let i = 0; i < 50; i++) on.host.emit({ type: 'lifecycle', id: 3, event: 5, detail: 1 });
+  for (let i = 0; i < 50; i++) on.host.emit({ type: 'lifecycle', id: 3, event: 'stopped', detail: 'destroyed' });
   assert.deepEqual(await closed, [0, null]);
   assert.equal(complaints, '');
 });

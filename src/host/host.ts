@@ -13,6 +13,7 @@ import type { DomainRecord } from '../domain/record.js';
 import type { EmulatorFacts } from './emulator.js';
 import type { HostContext } from './context.js';
 import { Guest } from './guest.js';
+import { Operations } from './operations.js';
 import { reconcile } from './reconcile.js';
 
 /** An operation that runs in this daemon. */
@@ -23,7 +24,8 @@ export interface Running {
   /** Null between steps. */
   progress: StepProgress | null;
   readonly pauses: { readonly what: string; readonly ms: number }[];
-  readonly ended: Promise<Outcome>;
+  /** Resolves when it is over, however it went. */
+  readonly settled: Promise<void>;
 }
 
 export interface Started {
@@ -58,6 +60,7 @@ export class Host {
   readonly rebooting = new Set<string>();
   /** Names of domains that are being created. */
   readonly claims = new Map<string, string>();
+  readonly operations: Operations;
   private readonly guests = new Map<string, Guest>();
   private readonly schemas = new Map<string, Schema>();
   private readonly looking = new Map<string, { again: boolean }>();
@@ -67,6 +70,7 @@ export class Host {
   constructor(context: HostContext, emulator: EmulatorFacts, uuid: string) {
     this.uuid = uuid;
     this.context = context;
+    this.operations = new Operations(context.known.journal);
     this.emulator = emulator;
   }
 
@@ -121,11 +125,12 @@ export class Host {
     const onProgress = (progress: StepProgress): void => {
       pauses.push(...guest.takePauses());
       if (running === null && plan !== null) {
-        running = { id: progress.operation, plan, abort, progress, pauses, ended: done };
+        running = { id: progress.operation, plan, abort, progress, pauses, settled };
         this.running.set(progress.operation, running);
         announce(progress.operation);
       }
       if (running !== null) running.progress = progress;
+      void this.operations.refresh(progress.operation);
       if (progress.report === null) this.log.debug({ domain: uuid, ...progress }, 'step');
     };
     const planIt = async (): Promise<Plan | Refusal> => {
@@ -137,17 +142,19 @@ export class Host {
       return made;
     };
     const performed = perform(planIt, this.deps(guest, abort.signal, onProgress));
-    const done: Promise<Outcome> = performed.then(({ outcome }) => outcome);
     const ended = performed.then(
       ({ operation, outcome }) => this.settle(uuid, operation, outcome, [...pauses, ...guest.takePauses()]),
-      (error: unknown) => {
-        if (running !== null) this.running.delete(running.id);
+      async (error: unknown) => {
+        if (running !== null) {
+          this.running.delete(running.id);
+          await this.operations.refresh(running.id);
+        }
         if (plan !== null) this.look(uuid);
         throw error;
       },
     );
     // Whoever only wants the number does not wait for the end.
-    ended.catch(() => undefined);
+    const settled = ended.catch(() => undefined);
     const operation = await Promise.race([announced, performed.then((p) => p.operation)]);
     return { operation, ended, plan: performed.then((p) => p.plan) };
   }
@@ -164,11 +171,16 @@ export class Host {
     };
     guest.doing = plan.operation;
     const outcome = resume(id, plan, this.deps(guest, abort.signal, onProgress));
-    this.running.set(id, { id, plan, abort, progress: null, pauses, ended: outcome });
+    const settled = outcome.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.running.set(id, { id, plan, abort, progress: null, pauses, settled });
     try {
       await this.settle(plan.domain, id, await outcome, [...pauses, ...guest.takePauses()]);
     } finally {
       this.running.delete(id);
+      await this.operations.refresh(id);
     }
   }
 
@@ -213,6 +225,7 @@ export class Host {
 
   private async settle(uuid: string, operation: number, outcome: Outcome, pauses: readonly { what: string; ms: number }[]): Promise<void> {
     this.running.delete(operation);
+    await this.operations.refresh(operation);
     if (pauses.length > 0) this.pauses.set(operation, pauses);
     this.log.info({ domain: uuid, operation, outcome: outcome.outcome, pauses }, 'operation ended');
     this.look(uuid);

@@ -8,6 +8,9 @@ import { findDisk } from '../domain/definition.js';
 import type { Disk } from '../domain/disk.js';
 import type { DomainRecord } from '../domain/record.js';
 import { printXml } from '../xml/print.js';
+import type { JsonObject, JsonValue } from '../qapi/json.js';
+import { isObject, parseJson, stringifyJson } from '../qapi/json.js';
+import { CommandError } from '../qmp/monitor.js';
 import { NotFoundError, RequestError, StateError, SystemError } from '../std/errors.js';
 import { blockJobAbort, blockJobInfo, blockJobSetSpeed } from './blockjob-verbs.js';
 import type { Told } from './context.js';
@@ -181,16 +184,36 @@ function metadata(record: DomainRecord, kind: 'description' | 'title' | 'element
 async function monitorCommand(host: Host, uuid: string, command: string, hmp: boolean): Promise<string> {
   const monitor = await liveMonitor(host, uuid);
   if (hmp) return await monitor.execute('human-monitor-command', { 'command-line': command });
-  let parsed: unknown;
+  const { execute, args } = parseCommand(command);
   try {
-    parsed = JSON.parse(command);
-  } catch (cause) {
-    throw new RequestError('INVALID_ARG', `qemu-monitor-command: not JSON: ${command.slice(0, 100)}; use --hmp for the human monitor`, { cause });
+    return stringifyJson({ return: await monitor.executeRaw(execute, args), id: PASSED_ID });
+  } catch (error) {
+    // QEMU's refusal is an answer here, as libvirt passes it.
+    if (error instanceof CommandError && error.reply !== null) return stringifyJson({ id: PASSED_ID, error: error.reply });
+    throw error;
+  } finally {
+    // It may have changed anything.
+    host.look(uuid);
   }
-  const reply = await monitor.passThrough(parsed);
-  // It may have changed anything.
-  host.look(uuid);
-  return reply;
+}
+
+const PASSED_ID = 'ferry-passed';
+
+function parseCommand(text: string): { readonly execute: string; readonly args: JsonObject } {
+  const bad = (why: string): RequestError =>
+    new RequestError('INVALID_ARG', `qemu-monitor-command: ${why}: ${text.slice(0, 100)}; give {"execute": …}, or use --hmp for the human monitor`);
+  let parsed: JsonValue;
+  try {
+    parsed = parseJson(text);
+  } catch {
+    // A bare command name is what virsh --pretty users type.
+    if (/^[a-z_-]+$/i.test(text)) return { execute: text, args: {} };
+    throw bad('not JSON');
+  }
+  if (!isObject(parsed) || typeof parsed['execute'] !== 'string') throw bad('no command to execute');
+  const args = parsed['arguments'] ?? {};
+  if (!isObject(args)) throw bad('its arguments are no object');
+  return { execute: parsed['execute'], args };
 }
 
 async function liveMonitor(host: Host, uuid: string) {

@@ -338,16 +338,16 @@ const seqs = (events: readonly StreamedEvent[]): readonly number[] => events.map
 
 test('a reader of events that names its last one gets what it missed, then what comes', async (t) => {
   const { host, client } = await serve(t);
-  for (let i = 0; i < 3; i++) host.emit({ type: 'lifecycle', id: 3, event: 2, detail: 0 });
+  for (let i = 0; i < 3; i++) host.emit({ type: 'lifecycle', id: 3, event: 'started', detail: 'booted' });
   const events = client.events(1, {
-    onOpen: () => host.emit({ type: 'lifecycle', id: 3, event: 5, detail: 1 }),
+    onOpen: () => host.emit({ type: 'lifecycle', id: 3, event: 'stopped', detail: 'destroyed' }),
   });
   assert.deepEqual(seqs(await take(events, 3)), [2, 3, 4]);
 });
 
 test('Last-Event-ID goes before ?after=', async (t) => {
   const { host, socketPath } = await serve(t);
-  for (let i = 0; i < 3; i++) host.emit({ type: 'lifecycle', id: 3, event: 2, detail: 0 });
+  for (let i = 0; i < 3; i++) host.emit({ type: 'lifecycle', id: 3, event: 'started', detail: 'booted' });
   const sent = request({
     socketPath,
     path: '/v1/events?after=0',
@@ -363,9 +363,9 @@ test('Last-Event-ID goes before ?after=', async (t) => {
 
 test('without a place the events start now', async (t) => {
   const { host, client } = await serve(t);
-  host.emit({ type: 'lifecycle', id: 3, event: 2, detail: 0 });
+  host.emit({ type: 'lifecycle', id: 3, event: 'started', detail: 'booted' });
   const events = client.events(null, {
-    onOpen: () => host.emit({ type: 'lifecycle', id: 3, event: 5, detail: 1 }),
+    onOpen: () => host.emit({ type: 'lifecycle', id: 3, event: 'stopped', detail: 'destroyed' }),
   });
   assert.deepEqual(seqs(await take(events, 1)), [2]);
 });
@@ -377,7 +377,7 @@ test('events go on over a restart of the daemon without a gap', async (t) => {
   const host = sampleHost();
   let door = await serveHttp(host, options);
   t.after(() => door.close());
-  host.emit({ type: 'lifecycle', id: 3, event: 2, detail: 0 });
+  host.emit({ type: 'lifecycle', id: 3, event: 'started', detail: 'booted' });
 
   const seen: number[] = [];
   let breaks = 0;
@@ -387,8 +387,8 @@ test('events go on over a restart of the daemon without a gap', async (t) => {
     seen.push(event.seq);
     if (event.seq === 3) break;
     await door.close();
-    host.emit({ type: 'lifecycle', id: 3, event: 5, detail: 1 });
-    host.emit({ type: 'lifecycle', id: 3, event: 1, detail: 0 });
+    host.emit({ type: 'lifecycle', id: 3, event: 'stopped', detail: 'destroyed' });
+    host.emit({ type: 'lifecycle', id: 3, event: 'undefined', detail: 'removed' });
     door = await serveHttp(host, options);
   }
   assert.deepEqual(seen, [1, 2, 3]);

@@ -12,15 +12,27 @@ import type { Backing, CopyImage, CreateImage, ImageStore } from './store.js';
 
 const TOOL_TIMEOUT_MS = 60_000;
 
+/** Who images are made for, when QEMU runs as another user. */
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** The images of this host. `qemuImg` is the binary, found in PATH when it has no slash. */
-export function hostImages(qemuImg = 'qemu-img'): ImageStore {
+export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): ImageStore {
   const run = (args: readonly string[], timeoutMs = TOOL_TIMEOUT_MS): Promise<string> => runTool(qemuImg, args, timeoutMs);
   return {
     stat,
     info: (path, format) => info(run, path, format),
-    create: (image) => create(run, image),
+    create: async (image) => {
+      await create(run, image);
+      if (owner !== null) await fs.chown(image.path, owner.uid, owner.gid);
+    },
     isEmpty: (path, format) => isEmpty(run, path, format),
-    copy,
+    copy: async (copying) => {
+      await copy(copying);
+      if (owner !== null) await fs.chown(copying.to, owner.uid, owner.gid);
+    },
     setBacking: (path, backing) => setBacking(run, path, backing),
     commitOffline: (overlay, base) => commitOffline(run, overlay, base),
     rename,

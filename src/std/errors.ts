@@ -22,6 +22,8 @@ export const codes = {
   NO_DOMAIN_SNAPSHOT: { virErr: 72, prefix: 'Domain snapshot not found: ', http: 404, exit: 3 },
   ARGUMENT_UNSUPPORTED: { virErr: 74, prefix: 'argument unsupported: ', http: 400, exit: 2 },
   OPERATION_ABORTED: { virErr: 78, prefix: 'operation aborted: ', http: 409, exit: 4 },
+  /** libvirt has no number for our operations; its internal error comes closest. */
+  NO_OPERATION: { virErr: 1, prefix: 'internal error: ', http: 404, exit: 3 },
   NO_DOMAIN_METADATA: { virErr: 80, prefix: 'metadata not found: ', http: 404, exit: 3 },
   OVERFLOW: { virErr: 82, prefix: 'numerical overflow: ', http: 400, exit: 2 },
   BLOCK_COPY_ACTIVE: { virErr: 83, prefix: 'block copy still active: ', http: 409, exit: 4 },
@@ -79,7 +81,7 @@ export class RequestError extends FerryError {
 
 /** The caller may look again: there is no such thing. */
 export class NotFoundError extends FerryError {
-  constructor(code: 'NO_DOMAIN' | 'NO_DOMAIN_SNAPSHOT' | 'NO_DOMAIN_METADATA', message: string, details?: ErrorDetails) {
+  constructor(code: 'NO_DOMAIN' | 'NO_DOMAIN_SNAPSHOT' | 'NO_DOMAIN_METADATA' | 'NO_OPERATION', message: string, details?: ErrorDetails) {
     super(code, message, details);
   }
 }

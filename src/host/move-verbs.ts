@@ -1,0 +1,44 @@
+// `ferry move`: what has to be looked at before it can be planned.
+
+import { posix } from 'node:path';
+import type { Image } from '../block/layer.js';
+import { findDisk } from '../domain/definition.js';
+import { destinationsOf, planMove } from '../plan/move.js';
+import { isRefusal, layersOf, needLive, refuse } from '../plan/refuse.js';
+import { nowSeconds } from './blockjob-verbs.js';
+import type { MoveRequest } from './ferry-host.js';
+import type { Host, Started } from './host.js';
+import { look, sizesOf } from './look.js';
+
+/** Resolves when the move is journaled; `ended` when it is over. */
+export async function startMove(host: Host, uuid: string, request: MoveRequest): Promise<Started> {
+  const to = posix.normalize(request.to).replace(/(.)\/$/, '$1');
+  return await host.begin(uuid, async (known) => {
+    const record = known ?? host.known.domain(uuid);
+    const live = needLive(record);
+    if (isRefusal(live)) return refuse(live.refusal);
+    const { images } = host.context;
+    const folder = to.startsWith('/') ? await images.stat(to) : null;
+    const stamp = String(nowSeconds(host));
+    const disks = request.disks.flatMap((name) => findDisk(live.definition, name) ?? []);
+    const seen = await look(host, disks.flatMap(layersOf), 'shallow');
+    const made = disks.flatMap((disk) => {
+      const paths = destinationsOf(disk, to, stamp);
+      return paths === null ? [] : [...paths.copies, ...paths.copies.map((path) => `${path}.part`), ...paths.overlays];
+    });
+    const there = await look(host, made.map(fileAt), 'shallow');
+    return planMove({
+      record,
+      disks: request.disks,
+      to,
+      folder,
+      freeBytes: folder?.kind === 'folder' ? await images.freeBytes(to) : 0n,
+      files: new Map([...there, ...seen]),
+      sizes: await sizesOf(host, uuid, live),
+      stamp,
+      nowSeconds: nowSeconds(host),
+    });
+  });
+}
+
+const fileAt = (path: string): Image => ({ source: { type: 'file', path }, format: 'raw', index: null });

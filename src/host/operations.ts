@@ -1,0 +1,110 @@
+// Operations as doors show them: what the journal says of each, and how far the one that runs is.
+
+import type { Journal, OperationRecord } from '../journal/journal.js';
+import { explainStep } from '../plan/explain.js';
+import { NotFoundError } from '../std/errors.js';
+import type { OperationProgress, OperationView } from './ferry-host.js';
+import type { Host, Running } from './host.js';
+
+/** How many ended operations are shown. */
+const KEPT = 200;
+
+/** A copy of the journal's newest operations, so that doors can be answered at once. */
+export class Operations {
+  private readonly journal: Journal;
+  private readonly byId = new Map<number, OperationRecord>();
+
+  constructor(journal: Journal) {
+    this.journal = journal;
+  }
+
+  async load(): Promise<void> {
+    for (const { id } of (await this.journal.operations({ limit: KEPT })).toReversed()) await this.refresh(id);
+  }
+
+  async refresh(id: number): Promise<void> {
+    const found = await this.journal.operation(id);
+    if (found === null) return;
+    this.byId.set(id, found);
+    for (const [old, { endedAtMs }] of this.byId) {
+      if (this.byId.size <= KEPT) break;
+      if (endedAtMs !== null) this.byId.delete(old);
+    }
+  }
+
+  /** Newest first. */
+  all(): readonly OperationRecord[] {
+    return [...this.byId.values()].toSorted((a, b) => b.id - a.id);
+  }
+
+  get(id: number): OperationRecord {
+    const found = this.byId.get(id);
+    if (found === undefined) throw new NotFoundError('NO_OPERATION', `no operation ${id}`, { next: ['ferry ops --all'] });
+    return found;
+  }
+}
+
+export function operationView(host: Host, record: OperationRecord): OperationView {
+  const running = host.running.get(record.id) ?? null;
+  return {
+    id: record.id,
+    kind: record.kind,
+    domain: record.domain,
+    domainName: record.domainName,
+    status: record.outcome ?? (record.attention === null ? 'running' : 'attention'),
+    reason: record.attention ?? record.reason,
+    startedAt: new Date(record.startedAtMs).toISOString(),
+    endedAt: record.endedAtMs === null ? null : new Date(record.endedAtMs).toISOString(),
+    commitAt: record.commitAt,
+    steps: record.plan.steps.map((step, i) => ({ kind: step.kind, text: explainStep(step), mark: record.steps[i]?.mark ?? 'none' })),
+    progress: record.kind === 'move' ? moveProgress(record, running) : null,
+    pauses: running?.pauses ?? host.pauses.get(record.id) ?? [],
+  };
+}
+
+/** How much of a move the copies are taken for; the rest is catching up and switching. */
+const COPY_SHARE = 90;
+const BEFORE_END = 99;
+
+/** Where a move is. What is not READY is never shown as 100 % (law 12). */
+function moveProgress(record: OperationRecord, running: Running | null): OperationProgress {
+  const { steps } = record.plan;
+  const marks = record.steps.map((step) => step.mark);
+  const targets = steps.flatMap((step) => (step.kind === 'snapshot' ? step.disks.map((disk) => disk.target) : []));
+  const isDone = record.outcome === 'committed';
+  const isSwitched = steps.some((step, i) => step.kind === 'pivot' && marks[i] === 'done');
+  const at = running?.progress ?? null;
+  const report = at?.report ?? { doneBytes: 0n, totalBytes: 0n };
+  const copies = steps.flatMap((step, i) => (step.kind === 'copy-image' ? [marks[i]] : []));
+  const copied = copies.filter((mark) => mark === 'done').length;
+  const part = at?.kind === 'copy-image' ? fraction(report) : 0;
+  const share = copies.length === 0 ? 1 : Math.min(1, (copied + part) / copies.length);
+  const percent = isDone ? 100 : isSwitched ? BEFORE_END : Math.floor(COPY_SHARE * share);
+  const phase = isDone ? 'done' : record.direction === 'back' ? 'undoing' : phaseOf(at?.kind ?? null, isSwitched);
+  return {
+    phase,
+    percent,
+    doneBytes: report.doneBytes,
+    totalBytes: report.totalBytes,
+    ready: isSwitched,
+    disks: targets.map((target) => ({ target, phase, doneBytes: report.doneBytes, totalBytes: report.totalBytes })),
+  };
+}
+
+function fraction({ doneBytes, totalBytes }: { readonly doneBytes: bigint; readonly totalBytes: bigint }): number {
+  return totalBytes === 0n ? 0 : Number((doneBytes * 1000n) / totalBytes) / 1000;
+}
+
+function phaseOf(kind: string | null, isSwitched: boolean): string {
+  if (isSwitched) return 'merging the overlay';
+  switch (kind) {
+    case 'copy-image':
+      return 'copying';
+    case 'wait-ready':
+      return 'catching up';
+    case 'pivot':
+      return 'switching';
+    default:
+      return 'preparing';
+  }
+}

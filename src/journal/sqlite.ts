@@ -329,16 +329,22 @@ function translated<T>(path: string, verb: 'open' | 'read' | 'write', body: () =
   try {
     return body();
   } catch (error) {
-    if (!isSqlite(error)) throw error;
-    if (error.code === 'SQLITE_NOTADB' || error.code.startsWith('SQLITE_CORRUPT'))
-      throw damaged(path, error.message, error);
-    const advice =
-      error.code === 'SQLITE_FULL'
-        ? 'make room on its file system'
-        : 'look at its file system and permissions';
+    const code = codeOf(error);
+    if (code === null) throw error;
+    if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT')) {
+      throw damaged(path, messageOf(error), error);
+    }
+    const full = code === 'SQLITE_FULL' || code === 'ENOSPC';
     throw new SystemError(
-      `journal: cannot ${verb} ${path}: ${messageOf(error)} (${error.code}); ${advice}`,
+      `journal: cannot ${verb} ${path}: ${messageOf(error)} (${code}); ${full ? 'make room on its file system' : 'look at its file system and permissions'}`,
       { cause: error },
     );
   }
+}
+
+/** Null: neither SQLite nor the file system, so it is for the caller. */
+function codeOf(error: unknown): string | null {
+  if (isSqlite(error)) return error.code;
+  const isSystem = error instanceof Error && 'syscall' in error && 'code' in error;
+  return isSystem ? String(error.code) : null;
 }

@@ -28,6 +28,10 @@ export const trouble = (): Error => new Trouble('no space left on device');
 export class Striker {
   calls = 0;
   dead = false;
+  /** The method that was called last, by name. */
+  last = '';
+  /** When the last strike came; null before any. */
+  moment: Moment | null = null;
   /** The errors that it threw, in order. */
   readonly thrown: Error[] = [];
   private readonly faults: readonly Fault[];
@@ -41,8 +45,9 @@ export class Striker {
     this.dead = false;
   }
 
-  async around<T>(body: () => Promise<T>): Promise<T> {
+  async around<T>(method: string, body: () => Promise<T>): Promise<T> {
     if (this.dead) throw new Crash('the process is gone');
+    this.last = method;
     const call = this.calls++;
     const fault = this.faults.find((candidate) => candidate.call === call);
     if (fault?.moment === 'before') this.strike(fault);
@@ -54,6 +59,7 @@ export class Striker {
   }
 
   private strike(fault: Fault): never {
+    this.moment = fault.moment;
     const error = fault.error();
     this.dead = error instanceof Crash;
     this.thrown.push(error);
@@ -68,7 +74,10 @@ export function struck<T extends object>(target: T, striker: Striker): T {
       const value: unknown = Reflect.get(object, key, object);
       if (typeof value !== 'function') return value;
       return async (...args: unknown[]) =>
-        await striker.around(async () => (await Reflect.apply(value, object, args)) as unknown);
+        await striker.around(
+          String(key),
+          async () => (await Reflect.apply(value, object, args)) as unknown,
+        );
     },
   });
 }

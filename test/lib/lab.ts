@@ -174,7 +174,7 @@ export class Lab implements AsyncDisposable {
     readonly files: readonly string[];
   }> {
     const processes = (await this.processes()).map((one) => one.command);
-    const files = await readdir(this.directory, { recursive: true }).catch(() => []);
+    const files = await readdir(this.directory, { recursive: true }).catch((): string[] => []);
     return { processes, files: files.toSorted() };
   }
 

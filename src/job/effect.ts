@@ -19,7 +19,7 @@ export interface EffectContext {
   readonly operation: number;
   /** Aborted when the user cancels. Only a `background` step before the commit step ever sees that. */
   readonly signal: AbortSignal;
-  progress(report: StepReport): void;
+  readonly progress: (report: StepReport) => void;
 }
 
 /** One kind of outside effect. `undo` is idempotent; `do` is called again only after the world said `absent` or `partial`. */

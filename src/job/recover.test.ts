@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-import type { Direction, Mark } from '../journal/entry.js';
+import type { Mark } from '../journal/entry.js';
 import type { Probe } from './effect.js';
 import { decide } from './recover.js';
 
@@ -19,7 +19,7 @@ for (const [, mark, probe, forward, back] of rows) {
   ] as const) {
     test(`decide: ${mark}, ${probe}, ${direction} → ${action}`, () => {
       const answer = probe === '-' ? null : (probe as Probe);
-      assert.equal(decide(mark as Mark, answer, direction as Direction), action);
+      assert.equal(decide(mark as Mark, answer, direction), action);
     });
   }
 }

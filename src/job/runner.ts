@@ -17,7 +17,7 @@ import { fold } from '../journal/fold.js';
 import type { Journal } from '../journal/journal.js';
 import type { Plan, Refusal, Step, StepKind } from '../plan/step.js';
 import { present } from '../std/assert.js';
-import { messageOf, NeedsOperatorError, StateError } from '../std/errors.js';
+import { NeedsOperatorError, StateError } from '../std/errors.js';
 import type { Effect, EffectContext, Effects, Probe, StepReport } from './effect.js';
 import type { Action } from './recover.js';
 import { decide } from './recover.js';
@@ -202,7 +202,7 @@ async function turnRound<W>(run: Run<W>, error: Error): Promise<Outcome> {
 }
 
 async function back<W>(run: Run<W>, { marks }: Progress, error: Error): Promise<Outcome> {
-  for (const i of [...run.plan.steps.keys()].reverse()) {
+  for (const i of [...run.plan.steps.keys()].toReversed()) {
     const mark = present(marks[i], 'fold makes one mark a step');
     const action = await actionBack(run, i, marks);
     if (action === 'ask') throw cannotTell(run, i, error);
@@ -229,12 +229,10 @@ async function actionBack<W>(run: Run<W>, i: number, marks: readonly Mark[]): Pr
 async function undo<W>(run: Run<W>, i: number, original: Error): Promise<void> {
   const { step, effect, context } = partsOf(run, i);
   tell(run, i, 'undoing');
-  try {
-    await effect.undo(step, run.deps.world, context);
-  } catch (error) {
-    const text = `${original.message}; then undoing step ${i} (${step.kind}) failed: ${messageOf(error)}`;
-    throw new AggregateError([original, error], text, { cause: original });
-  }
+  const failure = await effect.undo(step, run.deps.world, context).then(() => null, errorOf);
+  if (failure === null) return;
+  const text = `${original.message}; then undoing step ${i} (${step.kind}) failed: ${failure.message}`;
+  throw new AggregateError([original, failure], text, { cause: original });
 }
 
 /** Writes down that a person is needed, and makes the error that says so. */

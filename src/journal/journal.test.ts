@@ -150,7 +150,7 @@ fact('an entry and its changes are one: a change that fails leaves neither', asy
     bench.journal.append(id, { type: 'done', step: 0 }, changes),
     AssertionError,
   );
-  for (const next of [async () => bench.journal, bench.reopen]) {
+  for (const next of [async () => bench.journal, async () => await bench.reopen()]) {
     const journal = await next();
     assert.deepEqual(await journal.entries(id), []);
     assert.deepEqual(await journal.roles(), []);

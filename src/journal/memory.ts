@@ -102,7 +102,8 @@ export class MemoryJournal implements Journal {
   ): Promise<{ readonly operation: number; readonly applied: Applied }> {
     const entries = entriesAtOnce(plan);
     const result = this.write((start) => {
-      let [store, operation] = this.withPlan(start, plan);
+      const [begun, operation] = this.withPlan(start, plan);
+      let store = begun;
       const changes: AppliedChange[] = [];
       for (const { entry, changes: more } of entries) {
         const [next, applied] = this.withEntry(store, operation, entry, more);
@@ -144,11 +145,11 @@ export class MemoryJournal implements Journal {
     const wanted = [...this.read().operations.values()].filter(
       ({ plan }) => domain === undefined || plan.domain === domain,
     );
-    return wanted.reverse().slice(0, limit).map(summaryOf);
+    return wanted.toReversed().slice(0, limit).map(summaryOf);
   }
 
   async domains(): Promise<readonly DomainRecord[]> {
-    return [...this.read().domains.values()].sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
+    return [...this.read().domains.values()].toSorted((a, b) => (a.uuid < b.uuid ? -1 : 1));
   }
 
   async domain(uuid: string): Promise<DomainRecord | null> {
@@ -156,7 +157,7 @@ export class MemoryJournal implements Journal {
   }
 
   async roles(): Promise<readonly ImageRole[]> {
-    return [...this.read().roles.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
+    return [...this.read().roles.values()].toSorted((a, b) => (a.path < b.path ? -1 : 1));
   }
 
   async events({ afterSeq = 0, limit = 1000 }: EventFilter = {}): Promise<readonly StampedEvent[]> {

@@ -173,7 +173,7 @@ export class SqliteJournal implements Journal {
   }
 
   async domains(): Promise<readonly DomainRecord[]> {
-    return [...this.records.values()].sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
+    return [...this.records.values()].toSorted((a, b) => (a.uuid < b.uuid ? -1 : 1));
   }
 
   async domain(uuid: string): Promise<DomainRecord | null> {

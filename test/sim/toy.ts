@@ -27,8 +27,8 @@ export class ToyWorld {
   async facts(): Promise<string> {
     const { files, nodes, chain, mirror, running } = this;
     return JSON.stringify({
-      files: [...files].sort(),
-      nodes: [...nodes].sort(),
+      files: [...files].toSorted(),
+      nodes: [...nodes.keys()].toSorted(),
       chain,
       mirror,
       running,

@@ -27,7 +27,9 @@ export function printCapabilities(facts: CapabilitiesFacts): string {
 
 function host({ hostUuid, arch, cpuModel, cpus, memoryKib }: CapabilitiesFacts): XmlElement {
   const { sockets, cores, threads } = cpus;
-  const cell = element('cell', { id: 0 }, [element('memory', { unit: 'KiB' }, [String(memoryKib)])]);
+  const cell = element('cell', { id: 0 }, [
+    element('memory', { unit: 'KiB' }, [String(memoryKib)]),
+  ]);
   return element('host', {}, [
     textElement('uuid', hostUuid),
     element('cpu', {}, [
@@ -78,10 +80,16 @@ export function printDomainCapabilities(facts: DomainCapabilitiesFacts): string 
       textElement('arch', facts.arch),
       element('vcpu', { max: facts.maxVcpus }),
       element('os', { supported: 'yes' }, [
-        element('loader', { supported: 'yes' }, [choice('type', ['rom', 'pflash']), choice('readonly', ['yes', 'no'])]),
+        element('loader', { supported: 'yes' }, [
+          choice('type', ['rom', 'pflash']),
+          choice('readonly', ['yes', 'no']),
+        ]),
       ]),
       element('cpu', {}, [
-        element('mode', { name: 'host-passthrough', supported: facts.virtType === 'kvm' ? 'yes' : 'no' }),
+        element('mode', {
+          name: 'host-passthrough',
+          supported: facts.virtType === 'kvm' ? 'yes' : 'no',
+        }),
         element('mode', { name: 'maximum', supported: 'yes' }),
         element('mode', { name: 'host-model', supported: 'yes' }),
       ]),
@@ -100,11 +108,19 @@ const choice = (name: string, values: readonly string[]): XmlElement =>
 
 function devices(): XmlElement {
   return element('devices', {}, [
-    element('disk', { supported: 'yes' }, [choice('diskDevice', ['disk', 'cdrom']), choice('bus', ['ide', 'virtio', 'sata'])]),
+    element('disk', { supported: 'yes' }, [
+      choice('diskDevice', ['disk', 'cdrom']),
+      choice('bus', ['ide', 'virtio', 'sata']),
+    ]),
     element('graphics', { supported: 'yes' }, [choice('type', ['vnc'])]),
-    element('video', { supported: 'yes' }, [choice('modelType', ['vga', 'cirrus', 'bochs', 'virtio', 'none'])]),
+    element('video', { supported: 'yes' }, [
+      choice('modelType', ['vga', 'cirrus', 'bochs', 'virtio', 'none']),
+    ]),
     element('hostdev', { supported: 'no' }),
-    element('rng', { supported: 'yes' }, [choice('model', ['virtio']), choice('backendModel', ['random'])]),
+    element('rng', { supported: 'yes' }, [
+      choice('model', ['virtio']),
+      choice('backendModel', ['random']),
+    ]),
     element('filesystem', { supported: 'no' }),
     element('tpm', { supported: 'no' }),
   ]);

@@ -29,7 +29,8 @@ export type DeviceOption = Readonly<Record<string, string | number | boolean>>;
 
 const escaped = (value: string): string => value.replaceAll(',', ',,');
 
-const idOf = (device: DeviceInfo): string => present(device.alias, 'a device of a running domain has an alias');
+const idOf = (device: DeviceInfo): string =>
+  present(device.alias, 'a device of a running domain has an alias');
 
 /** Controllers first, so that every bus is there before what sits on it. */
 export function deviceOptions(definition: Definition): readonly DeviceOption[] {
@@ -37,11 +38,15 @@ export function deviceOptions(definition: Definition): readonly DeviceOption[] {
   const at = (address: DeviceAddress | null): DeviceOption => pciOptions(address, q35);
   const boot = bootIndexes(definition);
   return [
-    ...definition.controllers.toSorted(busesFirst).flatMap((one) => controller(one, q35, at)),
+    ...definition.controllers
+      .toSorted(busesFirst)
+      .flatMap((one) => controllerDevices(one, q35, at)),
     ...definition.disks.map((disk) => diskDevice(disk, at, boot.get(disk) ?? null, q35)),
     ...definition.interfaces.map((one) => networkCard(one, at, boot.get(one) ?? null)),
     ...definition.serials.map(serial),
-    ...definition.consoles.filter((one) => one.targetType === 'virtio').map((one) => serialPort(one, 'virtconsole')),
+    ...definition.consoles
+      .filter((one) => one.targetType === 'virtio')
+      .map((one) => serialPort(one, 'virtconsole')),
     ...definition.channels.map((one) => ({ ...serialPort(one, 'virtserialport'), name: one.name })),
     ...definition.inputs.flatMap((one) => input(one, at)),
     ...definition.videos.flatMap((one) => video(one, at)),
@@ -50,7 +55,8 @@ export function deviceOptions(definition: Definition): readonly DeviceOption[] {
   ];
 }
 
-const busesFirst = (a: Controller, b: Controller): number => Number(b.type === 'pci') - Number(a.type === 'pci');
+const busesFirst = (a: Controller, b: Controller): number =>
+  Number(b.type === 'pci') - Number(a.type === 'pci');
 
 type Place = (address: DeviceAddress | null) => DeviceOption;
 
@@ -67,7 +73,9 @@ function pciOptions(address: DeviceAddress | null, q35: boolean): DeviceOption {
 
 /** Only what was said: an absent property keeps QEMU's default. */
 function said(options: Readonly<Record<string, string | number | boolean | null>>): DeviceOption {
-  const entries = Object.entries(options).filter((entry): entry is [string, string | number | boolean] => entry[1] !== null);
+  const entries = Object.entries(options).filter(
+    (entry): entry is [string, string | number | boolean] => entry[1] !== null,
+  );
   return Object.fromEntries(entries);
 }
 
@@ -80,7 +88,10 @@ function bootIndexes(definition: Definition): ReadonlyMap<Disk | Interface, numb
   if (ordered.length > 0) return new Map(ordered);
   const firsts = definition.os.boot.flatMap((dev): (Disk | Interface)[] => {
     const kind = dev === 'hd' ? 'disk' : 'cdrom';
-    const first = dev === 'network' ? definition.interfaces[0] : definition.disks.find((disk) => disk.device === kind);
+    const first =
+      dev === 'network'
+        ? definition.interfaces[0]
+        : definition.disks.find((disk) => disk.device === kind);
     return first === undefined ? [] : [first];
   });
   return new Map(firsts.map((device, i) => [device, i + 1]));
@@ -96,14 +107,16 @@ const usbDrivers: Readonly<Record<string, string>> = {
 };
 
 /** Nothing for what the machine has built in: root buses, IDE of i440fx, the first SATA controller of q35. */
-function controller(one: Controller, q35: boolean, at: Place): readonly DeviceOption[] {
+function controllerDevices(one: Controller, q35: boolean, at: Place): readonly DeviceOption[] {
   switch (one.type) {
     case 'ide':
       return [];
     case 'pci': {
       if (one.model !== 'pcie-root-port') return [];
       const { port, chassis } = one;
-      return [{ driver: 'pcie-root-port', ...said({ port, chassis }), id: idOf(one), ...at(one.address) }];
+      return [
+        { driver: 'pcie-root-port', ...said({ port, chassis }), id: idOf(one), ...at(one.address) },
+      ];
     }
     case 'sata':
       return q35 && one.index === 0 ? [] : [{ driver: 'ahci', id: idOf(one), ...at(one.address) }];
@@ -132,7 +145,10 @@ function usbController(one: Controller, at: Place): readonly DeviceOption[] {
 }
 
 function diskDevice(disk: Disk, at: Place, bootindex: number | null, q35: boolean): DeviceOption {
-  const node = disk.source === null ? null : formatNode({ index: present(disk.index, 'an image in use has an index') });
+  const node =
+    disk.source === null
+      ? null
+      : formatNode({ index: present(disk.index, 'an image in use has an index') });
   const common = said({
     drive: node,
     id: disk.alias,
@@ -181,10 +197,19 @@ const serial = (one: Serial): DeviceOption => ({
   index: one.port,
 });
 
-function serialPort(one: Channel | Console, driver: 'virtserialport' | 'virtconsole'): DeviceOption {
+function serialPort(
+  one: Channel | Console,
+  driver: 'virtserialport' | 'virtconsole',
+): DeviceOption {
   const { controller = '0', bus = '0', port = '0' } = one.address ?? {};
   const id = idOf(one);
-  return { driver, bus: `virtio-serial${controller}.${bus}`, nr: Number(port), chardev: `char${id}`, id };
+  return {
+    driver,
+    bus: `virtio-serial${controller}.${bus}`,
+    nr: Number(port),
+    chardev: `char${id}`,
+    id,
+  };
 }
 
 /** `-chardev` of every port that has its own; a console that is a serial port's other face has none. */
@@ -194,7 +219,9 @@ export function charDevices(definition: Definition, channelDir: string): readonl
     ...definition.consoles.filter((one) => one.targetType === 'virtio'),
     ...definition.channels.map((one) => withSocket(one, definition.uuid, channelDir)),
   ];
-  return ports.map((port) => `${charBackend(port.source, `char${idOf(port)}`)}${charLog(port.log)}`);
+  return ports.map(
+    (port) => `${charBackend(port.source, `char${idOf(port)}`)}${charLog(port.log)}`,
+  );
 }
 
 /** Where the socket of a channel is that names no path: short, because a socket's path has 107 bytes at most. */
@@ -225,7 +252,9 @@ function charBackend(source: CharSource, id: string): string {
 }
 
 const charLog = (log: CharLog | null): string =>
-  log === null ? '' : `,logfile=${escaped(log.file)}${log.append === null ? '' : `,logappend=${log.append}`}`;
+  log === null
+    ? ''
+    : `,logfile=${escaped(log.file)}${log.append === null ? '' : `,logappend=${log.append}`}`;
 
 const pointers = { tablet: 'tablet', mouse: 'mouse', keyboard: 'kbd' } as const;
 
@@ -235,7 +264,14 @@ function input(one: Input, at: Place): readonly DeviceOption[] {
     case 'ps2':
       return [];
     case 'usb':
-      return [{ driver: `usb-${pointers[one.type]}`, id: idOf(one), bus: 'usb.0', ...said({ port: one.address?.['port'] ?? null }) }];
+      return [
+        {
+          driver: `usb-${pointers[one.type]}`,
+          id: idOf(one),
+          bus: 'usb.0',
+          ...said({ port: one.address?.['port'] ?? null }),
+        },
+      ];
     case 'virtio':
       return [{ driver: `virtio-${one.type}-pci`, id: idOf(one), ...at(one.address) }];
   }
@@ -258,7 +294,14 @@ function video(one: Video, at: Place): readonly DeviceOption[] {
     bochs: { vgamem: one.vramKib === null ? null : one.vramKib * 1024 },
     virtio: { max_outputs: one.heads },
   }[one.model];
-  return [{ driver: screens[one.model][one.primary ? 0 : 1], id: idOf(one), ...said(properties), ...at(one.address) }];
+  return [
+    {
+      driver: screens[one.model][one.primary ? 0 : 1],
+      id: idOf(one),
+      ...said(properties),
+      ...at(one.address),
+    },
+  ];
 }
 
 /** `-vnc`, and the keyboard layout it translates from. Port null: the first free one, which `query-vnc` tells. */
@@ -273,7 +316,8 @@ export function vnc(one: Graphics, audio: Audio | null): readonly (readonly [str
 
 function balloon({ balloon: one }: Definition, at: Place): readonly DeviceOption[] {
   if (one.model === 'none') return [];
-  const onOff = (value: 'on' | 'off' | null): boolean | null => (value === null ? null : value === 'on');
+  const onOff = (value: 'on' | 'off' | null): boolean | null =>
+    value === null ? null : value === 'on';
   const properties = said({
     'deflate-on-oom': onOff(one.autodeflate),
     'free-page-reporting': onOff(one.freePageReporting),
@@ -282,8 +326,17 @@ function balloon({ balloon: one }: Definition, at: Place): readonly DeviceOption
 }
 
 function rng(one: Rng, at: Place): DeviceOption {
-  const limits = said({ 'max-bytes': one.rateBytes, period: one.rateBytes === null ? null : (one.ratePeriodMs ?? 1000) });
-  return { driver: 'virtio-rng-pci', rng: `obj${idOf(one)}`, id: idOf(one), ...limits, ...at(one.address) };
+  const limits = said({
+    'max-bytes': one.rateBytes,
+    period: one.rateBytes === null ? null : (one.ratePeriodMs ?? 1000),
+  });
+  return {
+    driver: 'virtio-rng-pci',
+    rng: `obj${idOf(one)}`,
+    id: idOf(one),
+    ...limits,
+    ...at(one.address),
+  };
 }
 
 /** `-object`. */

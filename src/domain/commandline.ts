@@ -60,7 +60,9 @@ export function qemuCommandLine(definition: Definition, context: CommandContext)
     ...definition.disks.flatMap((disk) => diskNodes(disk).map((node) => json('-blockdev', node))),
     ...netdevs(definition).map((value) => ['-netdev', value] as const),
     ...charDevices(definition, context.channelDir).map((value) => ['-chardev', value] as const),
-    ...definition.audios.map(({ id, type }) => json('-audiodev', { id: `audio${id}`, driver: type })),
+    ...definition.audios.map(({ id, type }) =>
+      json('-audiodev', { id: `audio${id}`, driver: type }),
+    ),
     ...objects(definition).map((object) => json('-object', object)),
     ...deviceOptions(definition).map((device) => json('-device', device)),
     ...definition.graphics.flatMap((one) => vnc(one, definition.audios[0] ?? null)),
@@ -134,8 +136,11 @@ function cpuOption(definition: Definition): string {
   const { cpu, type } = definition;
   if (cpu === null) return 'qemu64';
   const model = cpuModel(cpu, type);
-  const migratable = model === 'host' && cpu.migratable !== null ? [`migratable=${cpu.migratable}`] : [];
-  const features = cpu.features.map(({ name, policy }) => `${name}=${policy === 'disable' || policy === 'forbid' ? 'off' : 'on'}`);
+  const migratable =
+    model === 'host' && cpu.migratable !== null ? [`migratable=${cpu.migratable}`] : [];
+  const features = cpu.features.map(
+    ({ name, policy }) => `${name}=${policy === 'disable' || policy === 'forbid' ? 'off' : 'on'}`,
+  );
   const kvmclock = timerOf(definition, 'kvmclock')?.present;
   const hypervclock = timerOf(definition, 'hypervclock')?.present;
   const clocks = [
@@ -143,7 +148,13 @@ function cpuOption(definition: Definition): string {
     ...(hypervclock === 'yes' ? ['hv-time=on'] : []),
   ];
   const pmu = stateOf(definition, 'pmu');
-  return [model, ...migratable, ...features, ...clocks, ...(pmu === null ? [] : [`pmu=${pmu}`])].join(',');
+  return [
+    model,
+    ...migratable,
+    ...features,
+    ...clocks,
+    ...(pmu === null ? [] : [`pmu=${pmu}`]),
+  ].join(',');
 }
 
 function cpuModel(cpu: Cpu, type: Definition['type']): string {
@@ -160,7 +171,12 @@ function cpuModel(cpu: Cpu, type: Definition['type']): string {
 }
 
 function smpOption({ vcpus, currentVcpus, cpu }: Definition): string {
-  const { sockets, dies, cores, threads } = cpu?.topology ?? { sockets: vcpus, dies: 1, cores: 1, threads: 1 };
+  const { sockets, dies, cores, threads } = cpu?.topology ?? {
+    sockets: vcpus,
+    dies: 1,
+    cores: 1,
+    threads: 1,
+  };
   const hotplug = currentVcpus === null ? '' : `,maxcpus=${vcpus}`;
   return `${currentVcpus ?? vcpus}${hotplug},sockets=${sockets},dies=${dies},cores=${cores},threads=${threads}`;
 }
@@ -175,7 +191,10 @@ function rtcOption(definition: Definition): string {
 function globals(definition: Definition): readonly string[] {
   const { pm, os } = definition;
   const bridge = isQ35(os.machine) ? 'ICH9-LPC' : 'PIIX4_PM';
-  const suspend = (state: 's3' | 's4', enabled: 'yes' | 'no' | null | undefined): readonly string[] =>
+  const suspend = (
+    state: 's3' | 's4',
+    enabled: 'yes' | 'no' | null | undefined,
+  ): readonly string[] =>
     enabled == null ? [] : [`${bridge}.disable_${state}=${enabled === 'no' ? 1 : 0}`];
   const pit = timerOf(definition, 'pit')?.tickpolicy;
   const pitPolicy = pit === 'delay' || pit === 'discard' ? [`kvm-pit.lost_tick_policy=${pit}`] : [];

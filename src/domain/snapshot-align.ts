@@ -1,12 +1,13 @@
 // Brings what a client asked for in line with the disks of its domain: every disk is listed, in the domain's order, with a
 // mode, a place and a format (virDomainSnapshotAlignDisks; spec: semantics 2.2). Refusals with libvirt's codes and texts.
 
-import type { Image, StorageSource } from '../block/layer.js';
+import type { Format, Image, StorageSource } from '../block/layer.js';
+import { showSource } from '../block/layer.js';
 import { RequestError } from '../std/errors.js';
 import type { Definition } from './definition.js';
 import { findDisk } from './definition.js';
 import type { Disk, SnapshotMode } from './disk.js';
-import type { Snapshot, SnapshotDisk, SnapshotState } from './snapshot.js';
+import type { Snapshot, SnapshotDisk, SnapshotMemory, SnapshotState } from './snapshot.js';
 import type { SnapshotDiskRequest, SnapshotRequest } from './snapshot-xml.js';
 
 export interface AlignContext {
@@ -25,37 +26,69 @@ const refusal = (text: string): RequestError => new RequestError('CONFIG_UNSUPPO
 
 /** virDomainMomentDefPostParse: names become file names. */
 export function checkSnapshotName(name: string): void {
-  if (name.includes('/')) throw new RequestError('XML_DETAIL', `invalid snapshot name '${name}': name can't contain '/'`, { from: 'domainSnapshot' });
-  if (name.startsWith('.')) throw new RequestError('XML_DETAIL', `invalid snapshot name '${name}': name can't start with '.'`, { from: 'domainSnapshot' });
+  if (name.includes('/'))
+    throw new RequestError(
+      'XML_DETAIL',
+      `invalid snapshot name '${name}': name can't contain '/'`,
+      { from: 'domainSnapshot' },
+    );
+  if (name.startsWith('.'))
+    throw new RequestError(
+      'XML_DETAIL',
+      `invalid snapshot name '${name}': name can't start with '.'`,
+      { from: 'domainSnapshot' },
+    );
 }
 
+/**
+ * The snapshot that will be made. What only the host can know is not checked here: files, jobs, whether it takes
+ * internal snapshots.
+ *
+ * @throws {RequestError} CONFIG_UNSUPPORTED, or XML_ERROR for memory beside a disk-only snapshot.
+ */
 export function alignSnapshot(request: SnapshotRequest, context: AlignContext): Snapshot {
   const { live, diskOnly } = context;
   const name = request.name ?? String(context.nowSeconds);
-  const isExternal = diskOnly || request.memory?.mode === 'external';
-  if (diskOnly && request.memory !== null && request.memory.mode !== 'no') {
-    throw new RequestError('XML_ERROR', 'memory state cannot be saved with offline or disk-only snapshot', { from: 'domainSnapshot' });
-  }
-  if (request.disks.length > live.disks.length) throw refusal('too many disk snapshot requests for domain');
+  const memory = memoryOf(request, context);
+  if (request.disks.length > live.disks.length)
+    throw refusal('too many disk snapshot requests for domain');
   const asked = byTarget(request.disks, live);
-  const defaultMode: SnapshotMode = isExternal ? 'external' : 'internal';
-  const disks = live.disks.map((disk) => alignDisk(disk, asked.get(disk.target) ?? null, defaultMode));
-  const named = withGeneratedNames(disks, live, name, context);
-  checkSelection(named, diskOnly);
+  const defaultMode = diskOnly || memory.mode === 'external' ? 'external' : 'internal';
+  const aligned = live.disks.map((disk) =>
+    alignDisk(disk, asked.get(disk.target) ?? null, defaultMode),
+  );
+  const disks = withImages(aligned, name, context);
+  checkSelection(disks, context, memory);
   return {
     name,
     description: request.description,
     state: context.state,
     parent: context.parent,
     creationTimeSeconds: context.nowSeconds,
-    memory: isExternal || diskOnly ? { mode: 'no', file: null } : (request.memory ?? { mode: 'internal', file: null }),
-    disks: named,
+    memory,
+    disks,
     domain: live,
     inactiveDomain: context.inactive,
   };
 }
 
-function byTarget(requests: readonly SnapshotDiskRequest[], definition: Definition): ReadonlyMap<string, SnapshotDiskRequest> {
+function memoryOf({ memory }: SnapshotRequest, { diskOnly, state }: AlignContext): SnapshotMemory {
+  const offline = state === 'shutoff';
+  if ((diskOnly || offline) && memory !== null && memory.mode !== 'no') {
+    throw new RequestError(
+      'XML_ERROR',
+      'memory state cannot be saved with offline or disk-only snapshot',
+      { from: 'domainSnapshot' },
+    );
+  }
+  if (memory !== null) return memory;
+  return { mode: diskOnly || offline ? 'no' : 'internal', file: null };
+}
+
+function byTarget(
+  requests: readonly SnapshotDiskRequest[],
+  definition: Definition,
+): ReadonlyMap<string, SnapshotDiskRequest> {
   const found = new Map<string, SnapshotDiskRequest>();
   for (const request of requests) {
     const disk = findDisk(definition, request.name);
@@ -72,45 +105,79 @@ interface Aligned {
   readonly request: SnapshotDiskRequest | null;
 }
 
-function alignDisk(disk: Disk, request: SnapshotDiskRequest | null, defaultMode: SnapshotMode): Aligned {
-  if (request === null) return { disk, mode: disk.source === null ? 'no' : (disk.snapshot ?? defaultMode), request };
-  const mode = request.mode ?? disk.snapshot ?? defaultMode;
-  const { source } = request;
-  if (mode !== 'external' && source !== null && source.type !== 'network') {
-    throw refusal(`file '${source.path}' for disk '${disk.target}' requires use of external snapshot mode`);
+/** An internal snapshot is one of all disks that keep something: there a disk has no mode of its own but `no`. */
+function alignDisk(
+  disk: Disk,
+  request: SnapshotDiskRequest | null,
+  defaultMode: 'internal' | 'external',
+): Aligned {
+  if (request === null)
+    return { disk, mode: disk.source === null ? 'no' : (disk.snapshot ?? defaultMode), request };
+  const uniform = defaultMode === 'internal';
+  const own = uniform && disk.snapshot !== 'no' ? null : disk.snapshot;
+  const mode = request.mode ?? own ?? defaultMode;
+  if (uniform && mode !== defaultMode && !(mode === 'no' && disk.snapshot === 'no')) {
+    throw refusal(`disk '${request.name}' must use snapshot mode '${defaultMode}'`);
+  }
+  if (mode !== 'external' && request.source !== null) {
+    throw refusal(
+      `file '${showSource(request.source)}' for disk '${request.name}' requires use of external snapshot mode`,
+    );
   }
   if (mode !== 'external' && request.mirror !== null) {
-    throw refusal(`mirror of disk '${disk.target}' requires use of external snapshot mode`);
+    throw refusal(
+      `mirror '${showSource(request.mirror.source)}' for disk '${request.name}' requires use of external snapshot mode`,
+    );
   }
-  if (mode !== 'no' && disk.source === null) throw refusal(`disk '${disk.target}' is an empty drive and cannot be snapshotted`);
+  if (mode === 'external' && disk.source === null)
+    throw refusal(`disk '${request.name}' is an empty drive; nothing of it can be kept`);
   return { disk, mode, request };
 }
 
-function withGeneratedNames(aligned: readonly Aligned[], live: Definition, name: string, context: AlignContext): readonly SnapshotDisk[] {
+function withImages(
+  aligned: readonly Aligned[],
+  name: string,
+  context: AlignContext,
+): readonly SnapshotDisk[] {
   const taken = new Map<string, string>();
-  void live;
+  for (const { disk, request } of aligned) {
+    for (const given of [request?.source, request?.mirror?.source]) {
+      if (given?.type === 'file') taken.set(given.path, disk.target);
+    }
+  }
+  const layer = (source: StorageSource, format: Format | null): Image => ({
+    source,
+    format: format ?? 'qcow2',
+    index: null,
+  });
   return aligned.map(({ disk, mode, request }): SnapshotDisk => {
     if (mode !== 'external') return { name: disk.target, mode, image: null, mirror: null };
     const source = request?.source ?? generated(disk, name, taken, context);
-    const image: Image = { source, format: request?.format ?? 'qcow2', index: null };
     const mirror = request?.mirror ?? null;
     return {
       name: disk.target,
       mode,
-      image,
-      mirror: mirror === null ? null : { source: mirror.source, format: mirror.format ?? 'qcow2', index: null },
+      image: layer(source, request?.format ?? null),
+      mirror: mirror === null ? null : layer(mirror.source, mirror.format),
     };
   });
 }
 
 /** The disk's path, its suffix replaced by the snapshot's name (virDomainSnapshotDefAssignExternalNames). */
-function generated(disk: Disk, name: string, taken: Map<string, string>, { isRegularFile }: AlignContext): StorageSource {
+function generated(
+  disk: Disk,
+  name: string,
+  taken: Map<string, string>,
+  { isRegularFile }: AlignContext,
+): StorageSource {
   const { source } = disk;
   const cannot = `cannot generate external snapshot name for disk '${disk.target}'`;
   if (source === null) throw refusal(`${cannot} without source`);
   if (source.type !== 'file') throw refusal(`${cannot} on a '${source.type}' device`);
   if (!isRegularFile(source.path)) {
-    throw refusal(`source for disk '${disk.target}' is not a regular file; refusing to generate external snapshot name`);
+    throw refusal(
+      `source for disk '${disk.target}' is not a regular file; refusing to generate external snapshot name`,
+    );
   }
   const dot = source.path.lastIndexOf('.');
   const stem = dot > source.path.lastIndexOf('/') ? source.path.slice(0, dot) : source.path;
@@ -121,15 +188,22 @@ function generated(disk: Disk, name: string, taken: Map<string, string>, { isReg
   return { type: 'file', path };
 }
 
-function checkSelection(disks: readonly SnapshotDisk[], diskOnly: boolean): void {
-  const selected = disks.filter((disk) => disk.mode === 'external' || disk.mode === 'internal' || disk.mode === 'manual');
-  if (selected.length === 0) throw refusal('nothing selected for snapshot');
-  if (diskOnly && !selected.some((disk) => disk.mode === 'external')) {
-    const internal = selected.find((disk) => disk.mode === 'internal');
+function checkSelection(
+  disks: readonly SnapshotDisk[],
+  { diskOnly, state }: AlignContext,
+  memory: SnapshotMemory,
+): void {
+  const internal = disks.find((disk) => disk.mode === 'internal');
+  const external = disks.some((disk) => disk.mode === 'external');
+  if (internal !== undefined && state === 'disk-snapshot') {
     throw refusal(
-      internal === undefined
-        ? 'disk-only snapshots require at least one disk to be selected for snapshot'
-        : `active qemu domains require external disk snapshots; disk ${internal.name} requested internal`,
+      `active qemu domains require external disk snapshots; disk ${internal.name} requested internal`,
     );
   }
+  if (memory.mode === 'no' && disks.every((disk) => disk.mode === 'no'))
+    throw refusal('nothing selected for snapshot');
+  if (diskOnly && !external)
+    throw refusal('disk-only snapshots require at least one disk to be selected for snapshot');
+  if (internal !== undefined && external)
+    throw refusal('mixing internal and external targets for a snapshot is not yet supported');
 }

@@ -6,7 +6,15 @@ import { RequestError } from '../std/errors.js';
 import { parseXml } from '../xml/parse.js';
 import { printXml } from '../xml/print.js';
 import type { XmlElement } from '../xml/tree.js';
-import { attributeOf, childNamed, childrenNamed, element, elementsOf, textElement, textOf } from '../xml/tree.js';
+import {
+  attributeOf,
+  childNamed,
+  childrenNamed,
+  element,
+  elementsOf,
+  textElement,
+  textOf,
+} from '../xml/tree.js';
 import type { Definition, ParseContext } from './definition.js';
 import type { SnapshotMode } from './disk.js';
 import { readDefinition } from './parse.js';
@@ -38,7 +46,8 @@ export interface SnapshotRequest {
   readonly disks: readonly SnapshotDiskRequest[];
 }
 
-const xmlError = (text: string): RequestError => new RequestError('XML_ERROR', text, { from: 'domainSnapshot' });
+const xmlError = (text: string): RequestError =>
+  new RequestError('XML_ERROR', text, { from: 'domainSnapshot' });
 
 const modes = ['no', 'internal', 'external', 'manual'] as const;
 const types = ['file', 'block', 'network'] as const;
@@ -49,7 +58,8 @@ export function parseSnapshotRequest(xml: string): SnapshotRequest {
 
 function rootOf(xml: string): XmlElement {
   const root = parseXml(xml, 'domain_snapshot');
-  if (root.name !== 'domainsnapshot') throw xmlError(`unexpected root element <${root.name}>, expecting <domainsnapshot>`);
+  if (root.name !== 'domainsnapshot')
+    throw xmlError(`unexpected root element <${root.name}>, expecting <domainsnapshot>`);
   return root;
 }
 
@@ -57,20 +67,30 @@ function readRequest(root: XmlElement): SnapshotRequest {
   const disks = childNamed(root, 'disks');
   return {
     name: childText(root, 'name'),
-    description: childText(root, 'description'),
+    description: readDescription(childNamed(root, 'description')),
     memory: readMemory(childNamed(root, 'memory')),
     disks: disks === null ? [] : childrenNamed(disks, 'disk').map(readDisk),
   };
+}
+
+/** As it was written, line breaks and all. */
+function readDescription(description: XmlElement | null): string | null {
+  const text = description === null ? '' : textOf(description);
+  return text === '' ? null : text;
 }
 
 function readMemory(memory: XmlElement | null): SnapshotMemory | null {
   if (memory === null) return null;
   const file = attributeOf(memory, 'file');
   const mode = attributeOf(memory, 'snapshot') ?? (file === null ? 'internal' : 'external');
-  if (mode !== 'no' && mode !== 'internal' && mode !== 'external') throw xmlError(`unknown memory snapshot setting '${mode}'`);
-  if (file !== null && mode !== 'external') throw xmlError(`memory filename '${file}' requires external snapshot`);
-  if (file === null && mode === 'external') throw xmlError('external memory snapshots require a filename');
-  if (file !== null && !file.startsWith('/')) throw xmlError(`memory snapshot file path (${file}) must be absolute`);
+  if (mode !== 'no' && mode !== 'internal' && mode !== 'external')
+    throw xmlError(`unknown memory snapshot setting '${mode}'`);
+  if (file !== null && mode !== 'external')
+    throw xmlError(`memory filename '${file}' requires external snapshot`);
+  if (file === null && mode === 'external')
+    throw xmlError('external memory snapshots require a filename');
+  if (file !== null && !file.startsWith('/'))
+    throw xmlError(`memory snapshot file path (${file}) must be absolute`);
   return { mode, file };
 }
 
@@ -79,10 +99,14 @@ function readDisk(disk: XmlElement): SnapshotDiskRequest {
   if (name === null || name === '') throw xmlError('missing name from disk snapshot element');
   const source = sourceOf(disk, attributeOf(disk, 'type') ?? 'file');
   const format = formatOf(attributeOf(childNamed(disk, 'driver'), 'type'), `disk '${name}'`);
-  const mirror = readMirror(childNamed(disk, 'mirror'), name);
+  const mirrors = childrenNamed(disk, 'mirror');
+  if (mirrors.length > 1)
+    throw configError(`more than one <mirror> of disk '${name}' is not supported; give one`);
+  const mirror = readMirror(mirrors[0] ?? null, name);
   const given = attributeOf(disk, 'snapshot');
   const mode = modes.find((one) => one === given) ?? null;
-  if (given !== null && given !== 'default' && mode === null) throw xmlError(`unknown disk snapshot setting '${given}'`);
+  if (given !== null && given !== 'default' && mode === null)
+    throw xmlError(`unknown disk snapshot setting '${given}'`);
   const implied = source !== null || format !== null || mirror !== null ? 'external' : null;
   return { name, mode: mode ?? implied, source, format, mirror };
 }
@@ -90,12 +114,12 @@ function readDisk(disk: XmlElement): SnapshotDiskRequest {
 function sourceOf(parent: XmlElement, type: string): StorageSource | null {
   const known = types.find((one) => one === type);
   if (known === undefined) throw xmlError(`unsupported disk snapshot type '${type}'`);
-  const element_ = childNamed(parent, 'source');
-  const path = attributeOf(element_, known === 'block' ? 'dev' : 'file');
+  const source = childNamed(parent, 'source');
+  const path = attributeOf(source, known === 'block' ? 'dev' : 'file');
   if (known !== 'network' && path !== null && !path.startsWith('/')) {
     throw xmlError(`disk snapshot image path '${path}' must be absolute`);
   }
-  return readSource(element_, known, 'disk snapshot');
+  return readSource(source, known, 'disk snapshot');
 }
 
 function formatOf(text: string | null, what: string): Format | null {
@@ -110,7 +134,10 @@ function readMirror(mirror: XmlElement | null, disk: string): MirrorRequest | nu
   const what = `mirror of disk '${disk}'`;
   const path = attributeOf(mirror, 'file');
   const nested = childNamed(mirror, 'source');
-  const format = formatOf(attributeOf(childNamed(mirror, 'format'), 'type') ?? attributeOf(mirror, 'format'), what);
+  const format = formatOf(
+    attributeOf(childNamed(mirror, 'format'), 'type') ?? attributeOf(mirror, 'format'),
+    what,
+  );
   if (nested !== null) {
     const source = sourceOf(mirror, attributeOf(mirror, 'type') ?? 'file');
     if (source === null) throw xmlError(`${what}: its <source> names nothing`);
@@ -121,39 +148,73 @@ function readMirror(mirror: XmlElement | null, disk: string): MirrorRequest | nu
   return { source: { type: 'file', path }, format };
 }
 
-/** What libvirt's schema allows below `<domainsnapshot>`, with `<mirror>`; `null`: anything. */
-const schema: Readonly<Record<string, readonly string[] | null>> = {
-  domainsnapshot: ['name', 'description', 'state', 'parent', 'creationTime', 'memory', 'disks', 'active', 'domain', 'inactiveDomain', 'cookie'],
-  disks: ['disk'],
-  disk: ['driver', 'source', 'mirror', 'snapshotDeleteInProgress'],
-  mirror: ['format', 'source', 'backingStore'],
-  parent: ['name'],
-  domain: null,
-  inactiveDomain: null,
-  cookie: null,
-  source: null,
-  driver: null,
-  backingStore: null,
+interface Rule {
+  readonly attributes?: readonly string[];
+  /** Null: checked elsewhere. */
+  readonly children?: readonly string[] | null;
+}
+
+/** What libvirt's schema has below `<domainsnapshot>`, by the name of the element, and `<mirror>`. */
+const schema: Readonly<Record<string, Rule>> = {
+  domainsnapshot: {
+    children: [
+      'name',
+      'description',
+      'state',
+      'parent',
+      'creationTime',
+      'memory',
+      'disks',
+      'active',
+      'domain',
+      'inactiveDomain',
+      'cookie',
+    ],
+  },
+  parent: { children: ['name'] },
+  memory: { attributes: ['snapshot', 'file'] },
+  disks: { children: ['disk'] },
+  disk: {
+    attributes: ['name', 'snapshot', 'type'],
+    children: ['driver', 'source', 'mirror', 'snapshotDeleteInProgress'],
+  },
+  driver: { attributes: ['type'] },
+  source: { attributes: ['file', 'dev', 'protocol', 'name', 'index'], children: ['host'] },
+  host: { attributes: ['name', 'port', 'transport', 'socket'] },
+  mirror: { attributes: ['type', 'file', 'format'], children: ['format', 'source'] },
+  format: { attributes: ['type'] },
+  domain: { children: null },
+  inactiveDomain: { children: null },
+  cookie: { children: null },
 };
 
-/** The VALIDATE flag. */
+/** The VALIDATE flag: every word has to be known. @throws {RequestError} XML_INVALID_SCHEMA. */
 export function validateSnapshotRequest(xml: string): void {
   checkSchema(rootOf(xml));
 }
 
 function checkSchema(parent: XmlElement): void {
-  const allowed = Object.hasOwn(schema, parent.name) ? schema[parent.name] : [];
-  if (allowed === null) return;
+  const { attributes = [], children = [] } =
+    (Object.hasOwn(schema, parent.name) ? schema[parent.name] : null) ?? {};
+  if (children === null) return;
+  const where = `<${parent.name}> (line ${parent.position.line})`;
+  for (const name of Object.keys(parent.attributes)) {
+    if (!attributes.includes(name) && !name.startsWith('xmlns'))
+      throw schemaError(`attribute '${name}' of ${where} is not known`);
+  }
   for (const child of elementsOf(parent)) {
-    if (allowed?.includes(child.name) !== true) {
-      throw new RequestError('XML_INVALID_SCHEMA', `<${child.name}> in <${parent.name}> (line ${child.position.line}) is not known`, { from: 'domainSnapshot' });
-    }
+    if (!children.includes(child.name))
+      throw schemaError(`element <${child.name}> in ${where} is not known`);
     checkSchema(child);
   }
 }
 
+const schemaError = (text: string): RequestError =>
+  new RequestError('XML_INVALID_SCHEMA', text, { from: 'domainSnapshot' });
+
 export function printSnapshot(snapshot: Snapshot): string {
-  const domain = (definition: Definition, name: string): XmlElement => definitionElement(definition, { id: null, inactive: true }, name);
+  const domain = (definition: Definition, name: string): XmlElement =>
+    definitionElement(definition, { id: null, inactive: true }, name);
   const root = element('domainsnapshot', {}, [
     textElement('name', snapshot.name),
     textElement('description', snapshot.description),
@@ -178,35 +239,47 @@ function printDisk({ name, mode, image, mirror }: SnapshotDisk): XmlElement {
 
 function printMirror({ source, format }: Image): XmlElement {
   const compatible = source.type === 'file' ? { file: source.path, format } : {};
-  return element('mirror', { type: source.type, ...compatible }, [element('format', { type: format }), printSource(source)]);
+  return element('mirror', { type: source.type, ...compatible }, [
+    element('format', { type: format }),
+    printSource(source),
+  ]);
 }
 
-const states: readonly SnapshotState[] = ['disk-snapshot', 'running', 'paused', 'shutdown', 'shutoff', 'crashed', 'blocked'];
+const states: readonly SnapshotState[] = [
+  'disk-snapshot',
+  'running',
+  'paused',
+  'shutdown',
+  'shutoff',
+  'crashed',
+  'blocked',
+];
 
 /** A snapshot object's own XML, given back to be kept: name, time and state must be there. */
 export function parseSnapshotRedefinition(xml: string, context: ParseContext): Snapshot {
   const root = rootOf(xml);
   const request = readRequest(root);
   if (request.name === null) throw xmlError('a redefined snapshot must have a name');
-  const time = Number(childText(root, 'creationTime') ?? Number.NaN);
-  if (!Number.isInteger(time)) throw xmlError('missing creationTime from existing snapshot');
-  const state = states.find((one) => one === childText(root, 'state'));
-  if (state === undefined) throw xmlError('missing or invalid state from existing snapshot');
+  const time = childText(root, 'creationTime') ?? '';
+  if (!/^\d{1,15}$/.test(time)) throw xmlError('missing creationTime from existing snapshot');
+  const text = childText(root, 'state');
+  if (text === null) throw xmlError('missing state from existing snapshot');
+  const state = states.find((one) => one === text);
+  if (state === undefined) throw configError(`Invalid state '${text}' in domain snapshot XML`);
   const domain = childNamed(root, 'domain');
   if (domain === null) throw xmlError('missing domain in snapshot');
   const inactive = childNamed(root, 'inactiveDomain');
   const parent = childNamed(root, 'parent');
-  const parentName = parent === null ? null : childNamed(parent, 'name');
   return {
     name: request.name,
     description: request.description,
     state,
-    parent: parentName === null ? null : textOf(parentName),
-    creationTimeSeconds: time,
+    parent: parent === null ? null : childText(parent, 'name'),
+    creationTimeSeconds: Number(time),
     memory: request.memory ?? { mode: 'no', file: null },
     disks: request.disks.map(keptDisk),
     domain: readDefinition(domain, context),
-    inactiveDomain: inactive === null ? null : readDefinition({ ...inactive, name: 'domain' }, context),
+    inactiveDomain: inactive === null ? null : readDefinition(inactive, context),
   };
 }
 
@@ -214,5 +287,8 @@ const keptDisk = ({ name, mode, source, format, mirror }: SnapshotDiskRequest): 
   name,
   mode: mode ?? 'no',
   image: source === null ? null : { source, format: format ?? 'qcow2', index: null },
-  mirror: mirror === null ? null : { source: mirror.source, format: mirror.format ?? 'qcow2', index: null },
+  mirror:
+    mirror === null
+      ? null
+      : { source: mirror.source, format: mirror.format ?? 'qcow2', index: null },
 });

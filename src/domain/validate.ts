@@ -106,15 +106,19 @@ function bootOrders({ os, disks, interfaces }: Definition): void {
 function cpu({ cpu: given, vcpus, type }: Definition): void {
   if (given === null) return;
   if (given.mode === 'host-passthrough' && type === 'qemu') {
-    throw configError("CPU mode 'host-passthrough' for x86_64 qemu domain on x86_64 host is not supported by hypervisor");
+    throw configError(
+      "CPU mode 'host-passthrough' for x86_64 qemu domain on x86_64 host is not supported by hypervisor",
+    );
   }
   // These words become part of `-cpu`.
   for (const word of [given.model ?? 'qemu64', ...given.features.map(({ name }) => name)]) {
-    if (!/^[\w.-]+$/.test(word)) throw configError(`'${word}' is not a name of a CPU model or feature`);
+    if (!/^[\w.-]+$/.test(word))
+      throw configError(`'${word}' is not a name of a CPU model or feature`);
   }
   if (given.topology === null) return;
   const { sockets, dies, cores, threads } = given.topology;
-  if (sockets * dies * cores * threads !== vcpus) throw configError("CPU topology doesn't match maximum vcpu count");
+  if (sockets * dies * cores * threads !== vcpus)
+    throw configError("CPU topology doesn't match maximum vcpu count");
 }
 
 function screens({ graphics, videos }: Definition): void {
@@ -123,7 +127,8 @@ function screens({ graphics, videos }: Definition): void {
     throw xmlError("a 'none' video type must be the only video device defined for the domain");
   }
   for (const { keymap } of graphics) {
-    if (keymap !== null && !/^[\w-]+$/.test(keymap)) throw configError(`'${keymap}' is not a name of a keymap`);
+    if (keymap !== null && !/^[\w-]+$/.test(keymap))
+      throw configError(`'${keymap}' is not a name of a keymap`);
   }
 }
 

@@ -56,6 +56,8 @@ async function mirrorByLibvirt(lab: Lab, guest: LabGuest, daemon: Ferryd): Promi
   await writeFile(file, `<domainsnapshot><name>back</name><disks>${disks.join('')}</disks></domainsnapshot>`);
   say(await lab.mustVirsh('snapshot-create', 'vm1', file));
 
+  await sayPauses(lab);
+
   heading('kill -9 of ferryd in the middle, and a new one');
   const before = await lab.mustVirsh('dumpxml', 'vm1');
   const acked = guest.serial.acked();
@@ -80,10 +82,7 @@ async function mirrorByLibvirt(lab: Lab, guest: LabGuest, daemon: Ferryd): Promi
 
 async function prove(lab: Lab, guest: LabGuest): Promise<boolean> {
   heading('the proof');
-  const operations: readonly Operation[] = JSON.parse(await lab.mustFerry('ops', '--all', '--json'));
-  for (const { id, kind, pauses } of operations.toReversed()) {
-    for (const { what, ms } of pauses) say(`pause of operation ${id} (${kind}), ${what}: ${ms} ms`);
-  }
+  await sayPauses(lab);
   const live = (await lab.mustVirsh('domblklist', 'vm1')).match(/\/\S+/g) ?? [];
   await lab.mustVirsh('destroy', 'vm1');
   const acked = guest.serial.acked();
@@ -93,6 +92,14 @@ async function prove(lab: Lab, guest: LabGuest): Promise<boolean> {
   say(`writes lost: ${verdict.lostAcked}${verdict.ok ? '' : `   FAILED: ${JSON.stringify(verdict)}`}`);
   await lab.mustVirsh('undefine', 'vm1');
   return verdict.ok;
+}
+
+/** How long the guest stood still, as this daemon measured it. */
+async function sayPauses(lab: Lab): Promise<void> {
+  const listed: unknown = JSON.parse(await lab.mustFerry('ops', '--all', '--json'));
+  for (const { id, kind, pauses } of (listed as readonly Operation[]).toReversed()) {
+    for (const { what, ms } of pauses) say(`pause of operation ${id} (${kind}), ${what}: ${ms} ms`);
+  }
 }
 
 const startedAt = performance.now();

@@ -64,12 +64,12 @@ export async function lookAtMirrors(host: Host, record: DomainRecord) {
   const tops = await look(
     host,
     reused.map(({ mirror }) => mirror.image),
-    'deep',
+    'chain',
   );
   const below = await look(
     host,
     reused.flatMap(({ mirror }) => mirror.backing),
-    'shallow',
+    'header',
   );
   return new Map([...below, ...tops]);
 }

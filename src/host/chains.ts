@@ -64,8 +64,14 @@ async function below(images: ImageStore, image: Image): Promise<Image | null> {
 
 const sourceAt = (path: string, isBlock: boolean): StorageSource => (isBlock ? { type: 'block', path } : { type: 'file', path });
 
-/** Everything that a planner may ask of `image`. Headers are followed only when `deep`. */
-export async function factsOf(images: ImageStore, image: Image, deep: boolean): Promise<PathFacts> {
+/**
+ * How much is looked at: the image's own header; the chain that it names as well; whether it is empty as well, which
+ * takes a lock and so is for images that nobody has open.
+ */
+export type LookDepth = 'header' | 'chain' | 'data';
+
+/** Everything that a planner may ask of `image`. */
+export async function factsOf(images: ImageStore, image: Image, depth: LookDepth): Promise<PathFacts> {
   const path = localPath(image.source);
   if (path === null) return nothingThere;
   const file = await images.stat(path);
@@ -73,8 +79,9 @@ export async function factsOf(images: ImageStore, image: Image, deep: boolean): 
   if (file.kind !== 'file' && file.kind !== 'block') return { ...nothingThere, file };
   const info = await images.info(path, image.format).catch(() => null);
   if (info === null) return { ...nothingThere, file };
-  if (!deep) return { ...nothingThere, file, info };
-  return { file, info, empty: await images.isEmpty(path, image.format), below: await followHeaders(images, image) };
+  if (depth === 'header') return { ...nothingThere, file, info };
+  const empty = depth === 'data' ? await images.isEmpty(path, image.format) : false;
+  return { file, info, empty, below: await followHeaders(images, image) };
 }
 
 /** The chains of a definition's disks as far as the images are there: what a define records. */

@@ -6,13 +6,14 @@ import { formatNode, showSource } from '../block/layer.js';
 import type { LiveRecord } from '../domain/record.js';
 import { layersOf } from '../plan/refuse.js';
 import { QemuError } from '../std/errors.js';
+import type { LookDepth } from './chains.js';
 import { factsOf } from './chains.js';
 import type { Host } from './host.js';
 
-/** Facts of `images`, by location. `deep`: with what the headers name below, and whether there is data. */
-export async function look(host: Host, images: readonly Image[], depth: 'shallow' | 'deep'): Promise<ReadonlyMap<string, PathFacts>> {
+/** Facts of `images`, by location. */
+export async function look(host: Host, images: readonly Image[], depth: LookDepth): Promise<ReadonlyMap<string, PathFacts>> {
   const entries = await Promise.all(
-    images.map(async (image) => [showSource(image.source), await factsOf(host.context.images, image, depth === 'deep')] as const),
+    images.map(async (image) => [showSource(image.source), await factsOf(host.context.images, image, depth)] as const),
   );
   return new Map(entries);
 }

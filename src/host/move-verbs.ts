@@ -21,12 +21,12 @@ export async function startMove(host: Host, uuid: string, request: MoveRequest):
     const folder = to.startsWith('/') ? await images.stat(to) : null;
     const stamp = String(nowSeconds(host));
     const disks = request.disks.flatMap((name) => findDisk(live.definition, name) ?? []);
-    const seen = await look(host, disks.flatMap(layersOf), 'shallow');
+    const seen = await look(host, disks.flatMap(layersOf), 'header');
     const made = disks.flatMap((disk) => {
       const paths = destinationsOf(disk, to, stamp);
       return paths === null ? [] : [...paths.copies, ...paths.copies.map((path) => `${path}.part`), ...paths.overlays];
     });
-    const there = await look(host, made.map(fileAt), 'shallow');
+    const there = await look(host, made.map(fileAt), 'header');
     return planMove({
       record,
       disks: request.disks,

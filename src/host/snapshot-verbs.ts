@@ -106,8 +106,8 @@ async function planCreate(host: Host, record: DomainRecord, live: LiveRecord, sn
   }
   const images = snapshot.disks.flatMap(({ image, mirror }) => [image, mirror].filter((one) => one !== null));
   // Headers of images that the caller made are followed; nothing else has been made yet.
-  const files = await look(host, images, options.reuseExternal ? 'deep' : 'shallow');
-  const below = await look(host, [...files.values()].flatMap((facts) => facts.below), 'shallow');
+  const files = await look(host, images, options.reuseExternal ? 'data' : 'header');
+  const below = await look(host, [...files.values()].flatMap((facts) => facts.below), 'header');
   return planSnapshotCreate({
     record,
     snapshot,

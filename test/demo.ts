@@ -53,7 +53,10 @@ async function mirrorByLibvirt(lab: Lab, guest: LabGuest, daemon: Ferryd): Promi
       `<source file='${join(lab.b, `${target}.snap`)}'/><mirror file='${join(lab.a, `${target}.snap`)}'/></disk>`,
   );
   const file = join(lab.directory, 'snapshot.xml');
-  await writeFile(file, `<domainsnapshot><name>back</name><disks>${disks.join('')}</disks></domainsnapshot>`);
+  await writeFile(
+    file,
+    `<domainsnapshot><name>back</name><disks>${disks.join('')}</disks></domainsnapshot>`,
+  );
   say(await lab.mustVirsh('snapshot-create', 'vm1', file));
 
   await sayPauses(lab);
@@ -63,19 +66,26 @@ async function mirrorByLibvirt(lab: Lab, guest: LabGuest, daemon: Ferryd): Promi
   const acked = guest.serial.acked();
   await daemon.kill9();
   await guest.serial.waitAcked(acked + 200);
-  say(`ferryd is dead; the guest went on (${guest.serial.acked() - acked} writes acknowledged meanwhile)`);
+  say(
+    `ferryd is dead; the guest went on (${guest.serial.acked() - acked} writes acknowledged meanwhile)`,
+  );
   await lab.ferryd();
   const ready = await until(
-    async () => ((await lab.mustVirsh('dumpxml', 'vm1')).match(/ready='yes'/g)?.length === 2 ? true : null),
+    async () =>
+      (await lab.mustVirsh('dumpxml', 'vm1')).match(/ready='yes'/g)?.length === 2 ? true : null,
     60_000,
     'both mirrors READY',
   );
   const after = await lab.mustVirsh('dumpxml', 'vm1');
   const same = before.replaceAll(" ready='yes'", '') === after.replaceAll(" ready='yes'", '');
-  say(`the new ferryd shows the same XML (${same ? 'byte for byte' : 'DIFFERENT'}); mirrors ready: ${ready}`);
+  say(
+    `the new ferryd shows the same XML (${same ? 'byte for byte' : 'DIFFERENT'}); mirrors ready: ${ready}`,
+  );
 
-  heading("libvirt-python: snapshot.delete(8), which is REOPEN_MIRROR");
-  const { code, stderr } = await lab.python("conn.lookupByName('vm1').snapshotLookupByName('back').delete(8)");
+  heading('libvirt-python: snapshot.delete(8), which is REOPEN_MIRROR');
+  const { code, stderr } = await lab.python(
+    "conn.lookupByName('vm1').snapshotLookupByName('back').delete(8)",
+  );
   if (code !== 0) throw new Error(`reopen: ${stderr}`);
   say(await lab.mustVirsh('domblklist', 'vm1'));
 }
@@ -89,7 +99,9 @@ async function prove(lab: Lab, guest: LabGuest): Promise<boolean> {
   const verdict = await verifyChains(live, { acked, state: 'crashed', writer: { resume: 1 } });
   say(`live images: ${live.join(' ')}`);
   say(`writes acknowledged: ${acked}`);
-  say(`writes lost: ${verdict.lostAcked}${verdict.ok ? '' : `   FAILED: ${JSON.stringify(verdict)}`}`);
+  say(
+    `writes lost: ${verdict.lostAcked}${verdict.ok ? '' : `   FAILED: ${JSON.stringify(verdict)}`}`,
+  );
   await lab.mustVirsh('undefine', 'vm1');
   return verdict.ok;
 }
@@ -104,5 +116,7 @@ async function sayPauses(lab: Lab): Promise<void> {
 
 const startedAt = performance.now();
 const ok = await withLab('demo', demo);
-say(`\n${ok ? 'nothing was lost' : 'SOMETHING WAS LOST'}, and nothing is left behind (${Math.round((performance.now() - startedAt) / 1000)} s)`);
+say(
+  `\n${ok ? 'nothing was lost' : 'SOMETHING WAS LOST'}, and nothing is left behind (${Math.round((performance.now() - startedAt) / 1000)} s)`,
+);
 process.exitCode = ok ? 0 : 1;

@@ -8,7 +8,12 @@ export type Format = 'raw' | 'qcow2';
 export type StorageSource =
   | { readonly type: 'file'; readonly path: string }
   | { readonly type: 'block'; readonly path: string }
-  | { readonly type: 'network'; readonly protocol: 'nbd'; readonly name: string; readonly host: NbdHost };
+  | {
+      readonly type: 'network';
+      readonly protocol: 'nbd';
+      readonly name: string;
+      readonly host: NbdHost;
+    };
 
 export type NbdHost =
   | { readonly transport: 'tcp'; readonly name: string; readonly port: number }
@@ -30,10 +35,12 @@ export interface Layer extends Image {
 export type Chain = readonly [Layer, ...Layer[]];
 
 /** Names the format node of an open image. QEMU allows 31 characters. */
-export const formatNode = (layer: { readonly index: number }): string => `ferry-${layer.index}-format`;
+export const formatNode = (layer: { readonly index: number }): string =>
+  `ferry-${layer.index}-format`;
 
 /** Names the protocol node below it; owned by the format node, so that one `blockdev-del` removes both. */
-export const protocolNode = (layer: { readonly index: number }): string => `ferry-${layer.index}-storage`;
+export const protocolNode = (layer: { readonly index: number }): string =>
+  `ferry-${layer.index}-storage`;
 
 /** The inverse of `formatNode`; null for a node that is not ours. */
 export function indexOfNode(nodeName: string): number | null {
@@ -42,13 +49,18 @@ export function indexOfNode(nodeName: string): number | null {
 }
 
 /** A path on this host; null for what the network holds. */
-export const localPath = (source: StorageSource): string | null => (source.type === 'network' ? null : source.path);
+export const localPath = (source: StorageSource): string | null =>
+  source.type === 'network' ? null : source.path;
 
 /** One line that names a location in messages: the path, or the NBD URI. */
 export function showSource(source: StorageSource): string {
   if (source.type !== 'network') return source.path;
-  const at = source.host.transport === 'unix' ? `unix:${source.host.socket}` : `${source.host.name}:${source.host.port}`;
+  const at =
+    source.host.transport === 'unix'
+      ? `unix:${source.host.socket}`
+      : `${source.host.name}:${source.host.port}`;
   return `nbd://${at}/${source.name}`;
 }
 
-export const sameSource = (a: StorageSource, b: StorageSource): boolean => showSource(a) === showSource(b);
+export const sameSource = (a: StorageSource, b: StorageSource): boolean =>
+  showSource(a) === showSource(b);

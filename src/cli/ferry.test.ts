@@ -489,7 +489,8 @@ test('events --follow prints what comes, and a reader that leaves ends it quietl
   child.stderr.on('data', (chunk) => (complaints += String(chunk)));
   child.stdout.destroy();
   await once(child.stdout, 'close');
-  for (let i = 0; i < 50; i++) on.host.emit({ type: 'lifecycle', id: 3, event: 'stopped', detail: 'destroyed' });
+  for (let i = 0; i < 50; i++)
+    on.host.emit({ type: 'lifecycle', id: 3, event: 'stopped', detail: 'destroyed' });
   assert.deepEqual(await closed, [0, null]);
   assert.equal(complaints, '');
 });

@@ -24,7 +24,10 @@ import { parseOptions } from './options.js';
 /** Runs until SIGTERM or SIGINT. Exit code 1 when it cannot start, with the reason as its last line. */
 export async function main(argv: readonly string[]): Promise<void> {
   const version = await ownVersion();
-  const log = pino({ level: 'info', base: { pid: process.pid } }, pino.destination({ dest: 2, sync: true }));
+  const log = pino(
+    { level: 'info', base: { pid: process.pid } },
+    pino.destination({ dest: 2, sync: true }),
+  );
   try {
     const options = parseOptions(argv, version);
     log.level = options.logLevel;
@@ -38,7 +41,9 @@ export async function main(argv: readonly string[]): Promise<void> {
 async function ownVersion(): Promise<string> {
   const text = await readFile(new URL('../../../package.json', import.meta.url), 'utf8');
   const parsed: unknown = JSON.parse(text);
-  return typeof parsed === 'object' && parsed !== null && 'version' in parsed ? String(parsed.version) : 'unknown';
+  return typeof parsed === 'object' && parsed !== null && 'version' in parsed
+    ? String(parsed.version)
+    : 'unknown';
 }
 
 async function serve(options: DaemonOptions, version: string, log: Logger): Promise<void> {
@@ -51,20 +56,27 @@ async function serve(options: DaemonOptions, version: string, log: Logger): Prom
   const emulator = await emulatorFacts(options.emulator, join(stateDir, 'cache'));
   const known = await Known.over(journal);
   const config = { ...options, log, nowMs, newUuid: randomUUID };
-  const host = new Host({ config, known, images: hostImages('qemu-img', options.qemuUser) }, emulator, await hostUuid(journal));
+  const host = new Host(
+    { config, known, images: hostImages('qemu-img', options.qemuUser) },
+    emulator,
+    await hostUuid(journal),
+  );
   await host.operations.load();
   const events = await EventLog.over(known, nowMs);
   await recover(host);
 
   const libvirt = libvirtHost(host);
-  const onBug = (error: unknown, where: string): void => log.error({ where, error: error instanceof Error ? error.stack : String(error) }, 'bug');
+  const onBug = (error: unknown, where: string): void =>
+    log.error({ where, error: error instanceof Error ? error.stack : String(error) }, 'bug');
   const rpc = await listen({ directory: runDir, host: libvirt, onBug });
   const http = await serveHttp(ferryHost(host, events, version), {
     socketPath: join(runDir, 'ferry.sock'),
     mode: 0o600,
     onInternalError: onBug,
   });
-  void autostart(host).catch((error: unknown) => log.error({ error: messageOf(error) }, 'autostart failed'));
+  void autostart(host).catch((error: unknown) =>
+    log.error({ error: messageOf(error) }, 'autostart failed'),
+  );
   log.info({ version, runDir, stateDir, libvirt: rpc.path, qemu: emulator.version }, 'ready');
 
   await ended();

@@ -20,39 +20,71 @@ const isRoot = (): boolean => process.getuid?.() === 0;
 /** `/run/blockferry` for root, else below XDG_RUNTIME_DIR. */
 export function defaultRunDir(): string {
   const env = process.env;
-  const own = isRoot() ? '/run/blockferry' : join(env['XDG_RUNTIME_DIR'] ?? `/tmp/runtime-${userInfo().uid}`, 'blockferry');
+  const own = isRoot()
+    ? '/run/blockferry'
+    : join(env['XDG_RUNTIME_DIR'] ?? `/tmp/runtime-${userInfo().uid}`, 'blockferry');
   return env['FERRY_RUN_DIR'] ?? own;
 }
 
 function defaultStateDir(): string {
   const env = process.env;
-  const own = isRoot() ? '/var/lib/blockferry' : join(env['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'blockferry');
+  const own = isRoot()
+    ? '/var/lib/blockferry'
+    : join(env['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'blockferry');
   return env['FERRY_STATE_DIR'] ?? own;
 }
 
 export function parseOptions(argv: readonly string[], version: string): DaemonOptions {
   const command = new Command('ferryd')
-    .description('Runs QEMU guests and moves, mirrors and snapshots their disks. Stays in the foreground; SIGTERM ends it and leaves every guest running.')
+    .description(
+      'Runs QEMU guests and moves, mirrors and snapshots their disks. Stays in the foreground; SIGTERM ends it and leaves every guest running.',
+    )
     .version(version, '-V, --version')
-    .option('--run-dir <dir>', 'sockets and pid files of this boot (FERRY_RUN_DIR)', defaultRunDir())
-    .option('--state-dir <dir>', 'database, UEFI variables, QEMU logs (FERRY_STATE_DIR)', defaultStateDir())
+    .option(
+      '--run-dir <dir>',
+      'sockets and pid files of this boot (FERRY_RUN_DIR)',
+      defaultRunDir(),
+    )
+    .option(
+      '--state-dir <dir>',
+      'database, UEFI variables, QEMU logs (FERRY_STATE_DIR)',
+      defaultStateDir(),
+    )
     .option('--emulator <path>', 'QEMU for domains that name none', '/usr/bin/qemu-system-x86_64')
-    .option('--qemu-user <name>', 'run QEMU as this user (only as root); images must be accessible to it')
-    .option('--no-sandbox', "start QEMU without its seccomp filter")
+    .option(
+      '--qemu-user <name>',
+      'run QEMU as this user (only as root); images must be accessible to it',
+    )
+    .option('--no-sandbox', 'start QEMU without its seccomp filter')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
-    .addHelpText('after', '\nA libvirt client reaches it with: virsh -c "qemu+unix:///system?socket=RUN_DIR/libvirt-sock"');
+    .addHelpText(
+      'after',
+      '\nA libvirt client reaches it with: virsh -c "qemu+unix:///system?socket=RUN_DIR/libvirt-sock"',
+    );
   command.parse([...argv], { from: 'user' });
-  const given = command.opts<{ runDir: string; stateDir: string; emulator: string; qemuUser?: string; sandbox: boolean; logLevel: string }>();
+  const given = command.opts<{
+    runDir: string;
+    stateDir: string;
+    emulator: string;
+    qemuUser?: string;
+    sandbox: boolean;
+    logLevel: string;
+  }>();
   return { ...given, qemuUser: given.qemuUser === undefined ? null : userNamed(given.qemuUser) };
 }
 
 /** passwd(5); Node has no getpwnam. */
 function userNamed(name: string): { readonly uid: number; readonly gid: number } {
-  if (!isRoot()) throw new RequestError('CONFIG_UNSUPPORTED', `--qemu-user ${name}: only root can start QEMU as another user`);
+  if (!isRoot())
+    throw new RequestError(
+      'CONFIG_UNSUPPORTED',
+      `--qemu-user ${name}: only root can start QEMU as another user`,
+    );
   const line = readFileSync('/etc/passwd', 'utf8')
     .split('\n')
     .find((one) => one.startsWith(`${name}:`));
   const fields = line?.split(':');
-  if (fields === undefined) throw new RequestError('CONFIG_UNSUPPORTED', `--qemu-user ${name}: there is no such user`);
+  if (fields === undefined)
+    throw new RequestError('CONFIG_UNSUPPORTED', `--qemu-user ${name}: there is no such user`);
   return { uid: Number(fields[2]), gid: Number(fields[3]) };
 }

@@ -2,17 +2,37 @@
 
 /** VIR_DOMAIN_EVENT_ID_LIFECYCLE: what happened and why. */
 export type LifecycleChange =
-  | { readonly event: 'defined'; readonly detail: 'added' | 'updated' | 'renamed' | 'from snapshot' }
+  | {
+      readonly event: 'defined';
+      readonly detail: 'added' | 'updated' | 'renamed' | 'from snapshot';
+    }
   | { readonly event: 'undefined'; readonly detail: 'removed' | 'renamed' }
-  | { readonly event: 'started'; readonly detail: 'booted' | 'migrated' | 'restored' | 'from snapshot' | 'wakeup' }
+  | {
+      readonly event: 'started';
+      readonly detail: 'booted' | 'migrated' | 'restored' | 'from snapshot' | 'wakeup';
+    }
   | {
       readonly event: 'suspended';
-      readonly detail: 'paused' | 'migrated' | 'I/O error' | 'watchdog' | 'restored' | 'from snapshot' | 'API error';
+      readonly detail:
+        | 'paused'
+        | 'migrated'
+        | 'I/O error'
+        | 'watchdog'
+        | 'restored'
+        | 'from snapshot'
+        | 'API error';
     }
   | { readonly event: 'resumed'; readonly detail: 'unpaused' | 'migrated' | 'from snapshot' }
   | {
       readonly event: 'stopped';
-      readonly detail: 'shutdown' | 'destroyed' | 'crashed' | 'migrated' | 'saved' | 'failed' | 'from snapshot';
+      readonly detail:
+        | 'shutdown'
+        | 'destroyed'
+        | 'crashed'
+        | 'migrated'
+        | 'saved'
+        | 'failed'
+        | 'from snapshot';
     }
   | { readonly event: 'shutdown'; readonly detail: 'finished' | 'guest' | 'host' }
   | { readonly event: 'pmsuspended'; readonly detail: 'memory' | 'disk' }
@@ -37,4 +57,10 @@ export type DomainEvent =
     }
   /** An event of QEMU's monitor, or one of ours dressed as such (MIRROR_DROPPED). */
   | { readonly type: 'monitor'; readonly event: string; readonly details: string | null }
-  | { readonly type: 'operation'; readonly operation: number; readonly kind: string; readonly status: string; readonly message: string };
+  | {
+      readonly type: 'operation';
+      readonly operation: number;
+      readonly kind: string;
+      readonly status: string;
+      readonly message: string;
+    };

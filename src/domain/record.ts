@@ -79,20 +79,38 @@ export interface ImageRole {
 
 /** One change of what is known. Data only: it is stored with the journal entry that made it true. */
 export type Change =
-  | { readonly change: 'define'; readonly definition: Definition; readonly chains: readonly RecordedChain[] }
+  | {
+      readonly change: 'define';
+      readonly definition: Definition;
+      readonly chains: readonly RecordedChain[];
+    }
   | { readonly change: 'undefine' }
   | { readonly change: 'autostart'; readonly on: boolean }
   | { readonly change: 'start'; readonly live: LiveRecord }
-  | { readonly change: 'identify'; readonly pid: number; readonly startTicks: number; readonly definition: Definition | null }
+  | {
+      readonly change: 'identify';
+      readonly pid: number;
+      readonly startTicks: number;
+      readonly definition: Definition | null;
+    }
   | { readonly change: 'stop'; readonly state: DomainState; readonly owed: string | null }
   | { readonly change: 'state'; readonly state: DomainState }
   /** What a start has to know, or null once that is settled. */
   | { readonly change: 'owed'; readonly owed: string | null }
   | { readonly change: 'next-index'; readonly nextIndex: number }
   /** The disk now reads and writes `images` (active first). The persistent definition follows iff it named `was`. */
-  | { readonly change: 'chain'; readonly target: string; readonly images: readonly Image[]; readonly was: StorageSource }
+  | {
+      readonly change: 'chain';
+      readonly target: string;
+      readonly images: readonly Image[];
+      readonly was: StorageSource;
+    }
   | { readonly change: 'mirror'; readonly mirror: MirrorRecord; readonly disk: DiskMirror }
-  | { readonly change: 'mirror-ready'; readonly target: string; readonly ready: DiskMirror['ready'] }
+  | {
+      readonly change: 'mirror-ready';
+      readonly target: string;
+      readonly ready: DiskMirror['ready'];
+    }
   | { readonly change: 'mirror-owner'; readonly target: string; readonly snapshot: string | null }
   | { readonly change: 'mirror-end'; readonly target: string }
   | { readonly change: 'put-snapshot'; readonly snapshot: Snapshot; readonly current: boolean }
@@ -107,23 +125,31 @@ export type Change =
  * Roles and events belong to the host, not to a record, and leave it as it is.
  */
 export function applyChange(record: DomainRecord | null, change: Change): DomainRecord | null {
-  if (change.change === 'role' || change.change === 'forget-role' || change.change === 'event') return record;
+  if (change.change === 'role' || change.change === 'forget-role' || change.change === 'event')
+    return record;
   if (change.change === 'define') return define(record, change.definition, change.chains);
   if (change.change === 'start') return start(record, change.live);
   assert(record !== null, `change '${change.change}' of a domain that is not known`);
   switch (change.change) {
     case 'undefine':
-      return record.live === null ? null : { ...record, persistent: null, autostart: false, owed: null };
+      return record.live === null
+        ? null
+        : { ...record, persistent: null, autostart: false, owed: null };
     case 'owed':
       return { ...record, owed: change.owed };
     case 'autostart':
       return { ...record, autostart: change.on };
     case 'stop':
-      return record.persistent === null ? null : { ...record, live: null, lastState: change.state, owed: change.owed };
+      return record.persistent === null
+        ? null
+        : { ...record, live: null, lastState: change.state, owed: change.owed };
     case 'put-snapshot':
       return {
         ...record,
-        snapshots: [...record.snapshots.filter((s) => s.name !== change.snapshot.name), change.snapshot],
+        snapshots: [
+          ...record.snapshots.filter((s) => s.name !== change.snapshot.name),
+          change.snapshot,
+        ],
         currentSnapshot: change.current ? change.snapshot.name : record.currentSnapshot,
       };
     case 'delete-snapshot':
@@ -137,7 +163,11 @@ export function applyChange(record: DomainRecord | null, change: Change): Domain
   }
 }
 
-function define(record: DomainRecord | null, definition: Definition, chains: readonly RecordedChain[]): DomainRecord {
+function define(
+  record: DomainRecord | null,
+  definition: Definition,
+  chains: readonly RecordedChain[],
+): DomainRecord {
   const fresh: DomainRecord = {
     uuid: definition.uuid,
     name: definition.name,
@@ -151,7 +181,12 @@ function define(record: DomainRecord | null, definition: Definition, chains: rea
     owed: null,
   };
   // While it runs, what is open counts, not what was read now.
-  return { ...(record ?? fresh), name: definition.name, persistent: definition, chains: record?.live == null ? chains : record.chains };
+  return {
+    ...(record ?? fresh),
+    name: definition.name,
+    persistent: definition,
+    chains: record?.live == null ? chains : record.chains,
+  };
 }
 
 function start(record: DomainRecord | null, live: LiveRecord): DomainRecord {
@@ -168,7 +203,14 @@ function start(record: DomainRecord | null, live: LiveRecord): DomainRecord {
     owed: null,
   };
   const chains = live.definition.disks.flatMap((disk) =>
-    disk.source === null ? [] : [{ target: disk.target, images: imagesOf(disk).map((image) => ({ ...image, index: null })) }],
+    disk.source === null
+      ? []
+      : [
+          {
+            target: disk.target,
+            images: imagesOf(disk).map((image) => ({ ...image, index: null })),
+          },
+        ],
   );
   return { ...(record ?? transient), live, chains, owed: null };
 }
@@ -186,8 +228,16 @@ function deleteSnapshot(record: DomainRecord, name: string): DomainRecord {
   };
 }
 
-function changeChain(record: DomainRecord, target: string, images: readonly Image[], was: StorageSource): DomainRecord {
-  const live = record.live === null ? null : { ...record.live, definition: withChain(record.live.definition, target, images) };
+function changeChain(
+  record: DomainRecord,
+  target: string,
+  images: readonly Image[],
+  was: StorageSource,
+): DomainRecord {
+  const live =
+    record.live === null
+      ? null
+      : { ...record.live, definition: withChain(record.live.definition, target, images) };
   const named = record.persistent?.disks.find((disk) => disk.target === target);
   const follows = named?.source != null && sameSource(named.source, was);
   if (!follows || record.persistent === null) return { ...record, live };
@@ -197,12 +247,19 @@ function changeChain(record: DomainRecord, target: string, images: readonly Imag
   return {
     ...record,
     live,
-    persistent: named.backing === null ? mapDisk(persistent, target, (disk) => ({ ...disk, backing: null })) : persistent,
+    persistent:
+      named.backing === null
+        ? mapDisk(persistent, target, (disk) => ({ ...disk, backing: null }))
+        : persistent,
     chains: withRecordedChain(record.chains, target, unindexed),
   };
 }
 
-function withRecordedChain(chains: readonly RecordedChain[], target: string, images: readonly Image[]): readonly RecordedChain[] {
+function withRecordedChain(
+  chains: readonly RecordedChain[],
+  target: string,
+  images: readonly Image[],
+): readonly RecordedChain[] {
   return [...chains.filter((chain) => chain.target !== target), { target, images }];
 }
 
@@ -219,12 +276,24 @@ function withChain(definition: Definition, target: string, images: readonly Imag
 }
 
 function mapDisk(definition: Definition, target: string, change: (disk: Disk) => Disk): Definition {
-  return { ...definition, disks: definition.disks.map((disk) => (disk.target === target ? change(disk) : disk)) };
+  return {
+    ...definition,
+    disks: definition.disks.map((disk) => (disk.target === target ? change(disk) : disk)),
+  };
 }
 
 type LiveChange = Extract<
   Change,
-  { readonly change: 'identify' | 'state' | 'next-index' | 'mirror' | 'mirror-ready' | 'mirror-owner' | 'mirror-end' }
+  {
+    readonly change:
+      | 'identify'
+      | 'state'
+      | 'next-index'
+      | 'mirror'
+      | 'mirror-ready'
+      | 'mirror-owner'
+      | 'mirror-end';
+  }
 >;
 
 function changeLive(record: DomainRecord, change: LiveChange): DomainRecord {
@@ -233,26 +302,56 @@ function changeLive(record: DomainRecord, change: LiveChange): DomainRecord {
   if (live === null) return record;
   switch (change.change) {
     case 'identify':
-      return { ...record, live: { ...live, pid: change.pid, startTicks: change.startTicks, definition: change.definition ?? live.definition } };
+      return {
+        ...record,
+        live: {
+          ...live,
+          pid: change.pid,
+          startTicks: change.startTicks,
+          definition: change.definition ?? live.definition,
+        },
+      };
     case 'state':
       return { ...record, live: { ...live, state: change.state } };
     case 'next-index':
-      return { ...record, live: { ...live, nextIndex: Math.max(live.nextIndex, change.nextIndex) } };
+      return {
+        ...record,
+        live: { ...live, nextIndex: Math.max(live.nextIndex, change.nextIndex) },
+      };
     case 'mirror':
       return {
         ...record,
         live: {
           ...live,
-          mirrors: [...live.mirrors.filter((m) => m.target !== change.mirror.target), change.mirror],
-          definition: mapDisk(live.definition, change.mirror.target, (disk) => ({ ...disk, mirror: change.disk })),
+          mirrors: [
+            ...live.mirrors.filter((m) => m.target !== change.mirror.target),
+            change.mirror,
+          ],
+          definition: mapDisk(live.definition, change.mirror.target, (disk) => ({
+            ...disk,
+            mirror: change.disk,
+          })),
         },
       };
     case 'mirror-ready':
-      return { ...record, live: { ...live, definition: mapDisk(live.definition, change.target, (disk) => readyAs(disk, change.ready)) } };
+      return {
+        ...record,
+        live: {
+          ...live,
+          definition: mapDisk(live.definition, change.target, (disk) =>
+            readyAs(disk, change.ready),
+          ),
+        },
+      };
     case 'mirror-owner':
       return {
         ...record,
-        live: { ...live, mirrors: live.mirrors.map((m) => (m.target === change.target ? { ...m, snapshot: change.snapshot } : m)) },
+        live: {
+          ...live,
+          mirrors: live.mirrors.map((m) =>
+            m.target === change.target ? { ...m, snapshot: change.snapshot } : m,
+          ),
+        },
       };
     case 'mirror-end':
       return {
@@ -260,7 +359,10 @@ function changeLive(record: DomainRecord, change: LiveChange): DomainRecord {
         live: {
           ...live,
           mirrors: live.mirrors.filter((m) => m.target !== change.target),
-          definition: mapDisk(live.definition, change.target, (disk) => ({ ...disk, mirror: null })),
+          definition: mapDisk(live.definition, change.target, (disk) => ({
+            ...disk,
+            mirror: null,
+          })),
         },
       };
   }

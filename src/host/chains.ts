@@ -30,39 +30,65 @@ export async function followHeaders(images: ImageStore, image: Image): Promise<r
     const next = await below(images, at);
     if (next === null) return chain;
     if (seen.has(showSource(next.source))) {
-      throw unusable(`the backing chain of ${showSource(image.source)} comes back to ${showSource(next.source)}`);
+      throw unusable(
+        `the backing chain of ${showSource(image.source)} comes back to ${showSource(next.source)}`,
+      );
     }
-    if (chain.length >= MAX_DEPTH) throw unusable(`the backing chain of ${showSource(image.source)} is longer than ${MAX_DEPTH} images`);
+    if (chain.length >= MAX_DEPTH)
+      throw unusable(
+        `the backing chain of ${showSource(image.source)} is longer than ${MAX_DEPTH} images`,
+      );
     seen.add(showSource(next.source));
     chain.push(next);
     at = next;
   }
 }
 
-const unusable = (text: string): RequestError => new RequestError('CONFIG_UNSUPPORTED', text, { from: 'storage' });
+const unusable = (text: string): RequestError =>
+  new RequestError('CONFIG_UNSUPPORTED', text, { from: 'storage' });
 
 async function below(images: ImageStore, image: Image): Promise<Image | null> {
   const path = localPath(image.source);
   if (path === null || image.format === 'raw') return null;
   const info = await images.info(path, image.format);
-  if (info === null) throw new SystemError(`Cannot access storage file '${path}': No such file or directory`, { from: 'storage' });
-  if (info.special.length > 0) throw unusable(`image ${path} has ${info.special.join(', ')}, which is not supported`);
+  if (info === null)
+    throw new SystemError(`Cannot access storage file '${path}': No such file or directory`, {
+      from: 'storage',
+    });
+  if (info.special.length > 0)
+    throw unusable(`image ${path} has ${info.special.join(', ')}, which is not supported`);
   if (info.backing === null) return null;
   const { filename, format } = info.backing;
   if (/^[a-z0-9+.-]+:/i.test(filename)) {
-    throw unusable(`image ${path} names '${filename}' below it, which is not a plain path; give the chain with <backingStore>, or 'qemu-img rebase -u' it`);
+    throw unusable(
+      `image ${path} names '${filename}' below it, which is not a plain path; give the chain with <backingStore>, or 'qemu-img rebase -u' it`,
+    );
   }
   if (format === null) {
-    throw unusable(`image ${path} does not say the format of '${filename}' below it, and formats are never guessed; 'qemu-img rebase -u -F FORMAT -b ${filename} ${path}' says it`);
+    throw unusable(
+      `image ${path} does not say the format of '${filename}' below it, and formats are never guessed; 'qemu-img rebase -u -F FORMAT -b ${filename} ${path}' says it`,
+    );
   }
-  if (format !== 'qcow2' && format !== 'raw') throw unusable(`image ${path} names '${filename}' of format '${format}' below it; only qcow2 and raw are supported`);
+  if (format !== 'qcow2' && format !== 'raw')
+    throw unusable(
+      `image ${path} names '${filename}' of format '${format}' below it; only qcow2 and raw are supported`,
+    );
   const target = posix.resolve(posix.dirname(path), filename);
   const facts = await images.stat(target);
-  if (facts === null) throw new SystemError(`Cannot access backing file '${target}' of storage file '${path}': No such file or directory`, { from: 'storage' });
-  return { source: sourceAt(target, facts.kind === 'block'), format: format satisfies Format, index: null };
+  if (facts === null)
+    throw new SystemError(
+      `Cannot access backing file '${target}' of storage file '${path}': No such file or directory`,
+      { from: 'storage' },
+    );
+  return {
+    source: sourceAt(target, facts.kind === 'block'),
+    format: format satisfies Format,
+    index: null,
+  };
 }
 
-const sourceAt = (path: string, isBlock: boolean): StorageSource => (isBlock ? { type: 'block', path } : { type: 'file', path });
+const sourceAt = (path: string, isBlock: boolean): StorageSource =>
+  isBlock ? { type: 'block', path } : { type: 'file', path };
 
 /**
  * How much is looked at: the image's own header; the chain that it names as well; whether it is empty as well, which
@@ -71,11 +97,16 @@ const sourceAt = (path: string, isBlock: boolean): StorageSource => (isBlock ? {
 export type LookDepth = 'header' | 'chain' | 'data';
 
 /** Everything that a planner may ask of `image`. */
-export async function factsOf(images: ImageStore, image: Image, depth: LookDepth): Promise<PathFacts> {
+export async function factsOf(
+  images: ImageStore,
+  image: Image,
+  depth: LookDepth,
+): Promise<PathFacts> {
   const path = localPath(image.source);
   if (path === null) return nothingThere;
   const file = await images.stat(path);
-  if (file === null || (file.kind === 'file' && file.sizeBytes === 0n)) return { ...nothingThere, file };
+  if (file === null || (file.kind === 'file' && file.sizeBytes === 0n))
+    return { ...nothingThere, file };
   if (file.kind !== 'file' && file.kind !== 'block') return { ...nothingThere, file };
   const info = await images.info(path, image.format).catch(() => null);
   if (info === null) return { ...nothingThere, file };
@@ -85,26 +116,45 @@ export async function factsOf(images: ImageStore, image: Image, depth: LookDepth
 }
 
 /** The chains of a definition's disks as far as the images are there: what a define records. */
-export async function chainsOf(images: ImageStore, definition: Definition): Promise<readonly RecordedChain[]> {
+export async function chainsOf(
+  images: ImageStore,
+  definition: Definition,
+): Promise<readonly RecordedChain[]> {
   const found = await Promise.all(
     definition.disks.map(async (disk): Promise<readonly RecordedChain[]> => {
       if (disk.source === null) return [];
       const top: Image = { source: disk.source, format: disk.format, index: null };
       const path = localPath(disk.source);
       if (path === null || (await images.stat(path)) === null) return [];
-      return [{ target: disk.target, images: [top, ...(disk.backing ?? (await followHeaders(images, top)))] }];
+      return [
+        {
+          target: disk.target,
+          images: [top, ...(disk.backing ?? (await followHeaders(images, top)))],
+        },
+      ];
     }),
   );
   return found.flat();
 }
 
 /** The definition with every disk's whole chain, as a start opens it. Refuses what changed behind our back. */
-export async function resolveChains(images: ImageStore, definition: Definition, recorded: readonly RecordedChain[]): Promise<Definition> {
-  const disks = await Promise.all(definition.disks.map((disk) => resolveChain(images, definition.name, disk, recorded)));
+export async function resolveChains(
+  images: ImageStore,
+  definition: Definition,
+  recorded: readonly RecordedChain[],
+): Promise<Definition> {
+  const disks = await Promise.all(
+    definition.disks.map((disk) => resolveChain(images, definition.name, disk, recorded)),
+  );
   return { ...definition, disks };
 }
 
-async function resolveChain(images: ImageStore, domain: string, disk: Disk, recorded: readonly RecordedChain[]): Promise<Disk> {
+async function resolveChain(
+  images: ImageStore,
+  domain: string,
+  disk: Disk,
+  recorded: readonly RecordedChain[],
+): Promise<Disk> {
   if (disk.source === null) return disk;
   const top: Image = { source: disk.source, format: disk.format, index: null };
   await mustExist(images, top);
@@ -114,7 +164,11 @@ async function resolveChain(images: ImageStore, domain: string, disk: Disk, reco
   }
   const backing = await followHeaders(images, top);
   const known = recorded.find((chain) => chain.target === disk.target)?.images;
-  if (known?.[0] !== undefined && sameSource(known[0].source, top.source) && !sameImages(known.slice(1), backing)) {
+  if (
+    known?.[0] !== undefined &&
+    sameSource(known[0].source, top.source) &&
+    !sameImages(known.slice(1), backing)
+  ) {
     throw new StateError(
       'OPERATION_INVALID',
       `the backing chain of disk '${disk.target}' is not the one that was recorded: ` +
@@ -129,15 +183,23 @@ async function mustExist(images: ImageStore, image: Image): Promise<void> {
   const path = localPath(image.source);
   if (path === null) return;
   const facts = await images.stat(path);
-  if (facts === null) throw new SystemError(`Cannot access storage file '${path}': No such file or directory`, { from: 'storage' });
+  if (facts === null)
+    throw new SystemError(`Cannot access storage file '${path}': No such file or directory`, {
+      from: 'storage',
+    });
   const wanted = image.source.type === 'block' ? 'block' : 'file';
-  if (facts.kind !== wanted) throw unusable(`'${path}' is not a ${wanted === 'block' ? 'block device' : 'regular file'}, as its <source> says`);
+  if (facts.kind !== wanted)
+    throw unusable(
+      `'${path}' is not a ${wanted === 'block' ? 'block device' : 'regular file'}, as its <source> says`,
+    );
 }
 
 const sameImages = (a: readonly Image[], b: readonly Image[]): boolean =>
-  a.length === b.length && a.every((image, i) => image.format === b[i]?.format && sameSource(image.source, b[i].source));
+  a.length === b.length &&
+  a.every((image, i) => image.format === b[i]?.format && sameSource(image.source, b[i].source));
 
-const show = (images: readonly Image[]): string => images.map((image) => showSource(image.source)).join(' ← ');
+const show = (images: readonly Image[]): string =>
+  images.map((image) => showSource(image.source)).join(' ← ');
 
 /**
  * Law 13 for a domain that is about to open its images: none of them is stale or unfinished for its disk, and none that
@@ -148,7 +210,9 @@ export function checkRoles(known: Known, uuid: string, definition: Definition): 
     for (const [i, image] of imagesOf(disk).entries()) {
       const path = localPath(image.source);
       if (path === null) continue;
-      const role = known.roles().find((r) => r.path === path && r.domain === uuid && r.target === disk.target);
+      const role = known
+        .roles()
+        .find((r) => r.path === path && r.domain === uuid && r.target === disk.target);
       // A base that became stale as a top may still be sealed below the live image; only the top is written.
       if (i === 0 && role !== undefined) throw wrongImage(definition.name, disk, role);
       checkOthers(known, uuid, disk, path, i === 0 && !disk.readonly && !disk.shareable);
@@ -156,9 +220,21 @@ export function checkRoles(known: Known, uuid: string, definition: Definition): 
   }
 }
 
-function wrongImage(domain: string, disk: Disk, role: { readonly path: string; readonly role: string; readonly sinceSeconds: number; readonly live: string }): StateError {
+function wrongImage(
+  domain: string,
+  disk: Disk,
+  role: {
+    readonly path: string;
+    readonly role: string;
+    readonly sinceSeconds: number;
+    readonly live: string;
+  },
+): StateError {
   const since = new Date(role.sinceSeconds * 1000).toISOString();
-  const what = role.role === 'stale' ? `is stale since ${since}` : `is the unfinished destination of a mirror that ended ${since}`;
+  const what =
+    role.role === 'stale'
+      ? `is stale since ${since}`
+      : `is the unfinished destination of a mirror that ended ${since}`;
   return new StateError(
     'OPERATION_INVALID',
     `image ${role.path} of disk '${disk.target}' of domain '${domain}' ${what}; the live image is ${role.live}: name that one`,
@@ -171,9 +247,13 @@ function checkOthers(known: Known, uuid: string, disk: Disk, path: string, write
   for (const other of known.all()) {
     if (other.uuid === uuid || other.live === null) continue;
     for (const theirs of other.live.definition.disks) {
-      const at = [...imagesOf(theirs), ...(theirs.mirror === null ? [] : [theirs.mirror.image])].findIndex((image) => localPath(image.source) === path);
+      const at = [
+        ...imagesOf(theirs),
+        ...(theirs.mirror === null ? [] : [theirs.mirror.image]),
+      ].findIndex((image) => localPath(image.source) === path);
       if (at < 0) continue;
-      const theyWrite = !theirs.readonly && !theirs.shareable && (at === 0 || at === imagesOf(theirs).length);
+      const theyWrite =
+        !theirs.readonly && !theirs.shareable && (at === 0 || at === imagesOf(theirs).length);
       if (!writes && !theyWrite) continue;
       throw new StateError(
         'OPERATION_INVALID',
@@ -187,6 +267,8 @@ function checkOthers(known: Known, uuid: string, disk: Disk, path: string, write
 /** What a record says that a start must respect before it looks at anything. */
 export function checkOwed(record: DomainRecord): void {
   if (record.owed !== null) {
-    throw new StateError('OPERATION_INVALID', `start ${record.name}: ${record.owed}`, { sourceIntact: true });
+    throw new StateError('OPERATION_INVALID', `start ${record.name}: ${record.owed}`, {
+      sourceIntact: true,
+    });
   }
 }

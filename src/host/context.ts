@@ -70,7 +70,8 @@ export class Known {
   /** @throws {NotFoundError} as libvirt words it. */
   domain(uuid: string): DomainRecord {
     const record = this.find(uuid);
-    if (record === null) throw new NotFoundError('NO_DOMAIN', `no domain with matching uuid '${uuid}'`);
+    if (record === null)
+      throw new NotFoundError('NO_DOMAIN', `no domain with matching uuid '${uuid}'`);
     return record;
   }
 
@@ -83,8 +84,13 @@ export class Known {
   private apply(applied: Applied): void {
     this.put(applied.domain, applied.after);
     for (const { change } of applied.changes) {
-      if (change.change === 'role') this.roleList = [...this.roleList.filter((role) => role.path !== change.role.path), change.role];
-      if (change.change === 'forget-role') this.roleList = this.roleList.filter((role) => role.path !== change.path);
+      if (change.change === 'role')
+        this.roleList = [
+          ...this.roleList.filter((role) => role.path !== change.role.path),
+          change.role,
+        ];
+      if (change.change === 'forget-role')
+        this.roleList = this.roleList.filter((role) => role.path !== change.path);
     }
     this.emitter.emit('told', applied);
   }

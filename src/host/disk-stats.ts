@@ -27,7 +27,9 @@ export async function diskStats(host: Host, uuid: string): Promise<readonly Disk
   return live.definition.disks.flatMap((disk): readonly DiskStats[] => {
     const top = layersOf(disk)[0];
     if (top === undefined) return [];
-    const device = stats.find((one) => one.qdev !== undefined && one.qdev.includes(`/${disk.alias}/`));
+    const device = stats.find(
+      (one) => one.qdev !== undefined && one.qdev.includes(`/${disk.alias}/`),
+    );
     const image = nodes.find((node) => node['node-name'] === formatNode(top))?.image;
     return [
       {

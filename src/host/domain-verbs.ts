@@ -36,10 +36,12 @@ export function parseContext(host: Host): ParseContext {
   };
 }
 
-const parse = (host: Host, xml: string): Definition => assignDevices(parseDefinition(xml, parseContext(host)));
+const parse = (host: Host, xml: string): Definition =>
+  assignDevices(parseDefinition(xml, parseContext(host)));
 
 /** QEMU's own prefix, as libvirt uses it (virDomainNetGenerateMAC). */
-const newMac = (uuid: string): string => `52:54:00:${uuid.slice(0, 2)}:${uuid.slice(2, 4)}:${uuid.slice(4, 6)}`;
+const newMac = (uuid: string): string =>
+  `52:54:00:${uuid.slice(0, 2)}:${uuid.slice(2, 4)}:${uuid.slice(4, 6)}`;
 
 /** Name and uuid each belong to one domain (virDomainObjListAddLocked). */
 function checkIdentity(host: Host, definition: Definition): void {
@@ -76,12 +78,18 @@ export interface Undefine {
   readonly snapshotsMetadata: boolean;
 }
 
-export async function undefineDomain(host: Host, uuid: string, { snapshotsMetadata }: Undefine): Promise<void> {
+export async function undefineDomain(
+  host: Host,
+  uuid: string,
+  { snapshotsMetadata }: Undefine,
+): Promise<void> {
   await host.operate(uuid, (known) => {
     const record = known ?? host.known.domain(uuid);
     if (record.persistent === null) return refuse(invalid('cannot undefine transient domain'));
     if (record.live === null && record.snapshots.length > 0 && !snapshotsMetadata) {
-      return refuse(invalid(`cannot delete inactive domain with ${record.snapshots.length} snapshots`));
+      return refuse(
+        invalid(`cannot delete inactive domain with ${record.snapshots.length} snapshots`),
+      );
     }
     return planUndefine(record);
   });
@@ -109,7 +117,8 @@ export async function createDomain(host: Host, xml: string, how: StartHow): Prom
   const { uuid, name } = definition;
   checkIdentity(host, definition);
   const claimed = host.claims.get(name);
-  if (claimed !== undefined && claimed !== uuid) throw taken(`domain '${name}' already exists with uuid ${claimed}`);
+  if (claimed !== undefined && claimed !== uuid)
+    throw taken(`domain '${name}' already exists with uuid ${claimed}`);
   host.claims.set(name, uuid);
   try {
     await host.operate(uuid, async (record) => {
@@ -150,10 +159,16 @@ async function planLaunch(
 }
 
 /** `index` of every image, counting up over the disks in their order; never given twice in one life (virDomain's nodenameindex). */
-function withIndexes(disks: readonly Disk[]): { readonly disks: readonly Disk[]; readonly nextIndex: number } {
+function withIndexes(disks: readonly Disk[]): {
+  readonly disks: readonly Disk[];
+  readonly nextIndex: number;
+} {
   let nextIndex = 1;
   const indexed = disks.map((disk): Disk => {
-    const layers: readonly Layer[] = imagesOf(disk).map((image) => ({ ...image, index: nextIndex++ }));
+    const layers: readonly Layer[] = imagesOf(disk).map((image) => ({
+      ...image,
+      index: nextIndex++,
+    }));
     const top = layers[0];
     return top === undefined ? disk : { ...disk, index: top.index, backing: layers.slice(1) };
   });
@@ -165,7 +180,12 @@ export async function destroyDomain(host: Host, uuid: string): Promise<void> {
     const record = known ?? host.known.domain(uuid);
     const live = needLive(record);
     if (isRefusal(live)) return live;
-    return planStop(record, live, 'destroyed', filesOf(host.context.config, uuid, record.name).pidFile);
+    return planStop(
+      record,
+      live,
+      'destroyed',
+      filesOf(host.context.config, uuid, record.name).pidFile,
+    );
   });
 }
 
@@ -176,7 +196,8 @@ export async function suspendDomain(host: Host, uuid: string): Promise<void> {
     if (isRefusal(live)) return live;
     // As libvirt: suspending what is suspended is no error, and no news.
     if (live.state.state === 'paused') return noChange(record, 'suspend');
-    if (live.state.state !== 'running') return refuse(invalid(`domain is in state '${live.state.state}' and cannot be suspended`));
+    if (live.state.state !== 'running')
+      return refuse(invalid(`domain is in state '${live.state.state}' and cannot be suspended`));
     return planSuspend(record, live);
   });
 }
@@ -187,7 +208,8 @@ export async function resumeDomain(host: Host, uuid: string): Promise<void> {
     const live = needLive(record);
     if (isRefusal(live)) return live;
     if (live.state.state === 'running') return refuse(invalid('domain is already running'));
-    if (live.state.state !== 'paused') return refuse(invalid(`domain is in state '${live.state.state}' and cannot be resumed`));
+    if (live.state.state !== 'paused')
+      return refuse(invalid(`domain is in state '${live.state.state}' and cannot be resumed`));
     return planResume(record, live);
   });
 }
@@ -200,7 +222,11 @@ const noChange = (record: DomainRecord, operation: string) => ({
   commitAt: 0,
 });
 
-export async function signalDomain(host: Host, uuid: string, verb: 'shutdown' | 'reboot' | 'reset'): Promise<void> {
+export async function signalDomain(
+  host: Host,
+  uuid: string,
+  verb: 'shutdown' | 'reboot' | 'reset',
+): Promise<void> {
   await host.operate(uuid, (known) => {
     const record = known ?? host.known.domain(uuid);
     const live = needLive(record);
@@ -215,7 +241,8 @@ export async function signalDomain(host: Host, uuid: string, verb: 'shutdown' | 
 export async function setAutostart(host: Host, uuid: string, on: boolean): Promise<void> {
   await host.operate(uuid, (known) => {
     const record = known ?? host.known.domain(uuid);
-    if (record.persistent === null) return refuse(invalid('cannot set autostart for transient domain'));
+    if (record.persistent === null)
+      return refuse(invalid('cannot set autostart for transient domain'));
     return planAutostart(record, on);
   });
 }

@@ -13,7 +13,9 @@ const factsSchema = z.object({
   binary: z.string(),
   stamp: z.string(),
   version: z.object({ major: z.number(), minor: z.number(), micro: z.number() }),
-  machines: z.array(z.object({ name: z.string(), alias: z.string().nullable(), maxCpus: z.number() })),
+  machines: z.array(
+    z.object({ name: z.string(), alias: z.string().nullable(), maxCpus: z.number() }),
+  ),
   kvm: z.boolean(),
 });
 
@@ -42,7 +44,10 @@ async function stampOf(binary: string): Promise<string> {
     const { mtimeMs, size, ino } = await stat(binary);
     return `${mtimeMs}-${size}-${ino}`;
   } catch (cause) {
-    throw new QemuError(`look at emulator ${binary}: ${messageOf(cause)}; install qemu-system-x86, or name another one with --emulator`, { cause });
+    throw new QemuError(
+      `look at emulator ${binary}: ${messageOf(cause)}; install qemu-system-x86, or name another one with --emulator`,
+      { cause },
+    );
   }
 }
 
@@ -51,7 +56,17 @@ async function probe(binary: string, stamp: string): Promise<EmulatorFacts> {
   const socket = join(folder, 'qmp');
   const child = spawn(
     binary,
-    ['-S', '-no-user-config', '-nodefaults', '-display', 'none', '-machine', 'none', '-qmp', `unix:${socket},server=on,wait=off`],
+    [
+      '-S',
+      '-no-user-config',
+      '-nodefaults',
+      '-display',
+      'none',
+      '-machine',
+      'none',
+      '-qmp',
+      `unix:${socket},server=on,wait=off`,
+    ],
     { stdio: 'ignore' },
   );
   const exited = new Promise<never>((_, reject) => {
@@ -60,7 +75,12 @@ async function probe(binary: string, stamp: string): Promise<EmulatorFacts> {
   });
   exited.catch(() => undefined);
   try {
-    const open = until(() => connect({ path: socket }).catch(() => null), PROBE_TIMEOUT_MS, `probe ${binary}`, 10);
+    const open = until(
+      () => connect({ path: socket }).catch(() => null),
+      PROBE_TIMEOUT_MS,
+      `probe ${binary}`,
+      10,
+    );
     await using monitor = await Promise.race([open, exited]);
     const machines = await monitor.execute('query-machines', {});
     const kvm = await monitor.execute('query-kvm', {});
@@ -68,7 +88,11 @@ async function probe(binary: string, stamp: string): Promise<EmulatorFacts> {
       binary,
       stamp,
       version: monitor.version.qemu,
-      machines: machines.map((machine) => ({ name: machine.name, alias: machine.alias ?? null, maxCpus: machine['cpu-max'] })),
+      machines: machines.map((machine) => ({
+        name: machine.name,
+        alias: machine.alias ?? null,
+        maxCpus: machine['cpu-max'],
+      })),
       kvm: kvm.present,
     };
   } finally {

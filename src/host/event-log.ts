@@ -15,13 +15,18 @@ export class EventLog {
   static async over(known: Known, nowMs: () => number): Promise<EventLog> {
     const log = new EventLog();
     const stored = await known.journal.events({ limit: KEPT });
-    log.kept = stored.map(({ seq, atMs, domain, event }) => streamed(seq, atMs, domain, known.find(domain)?.name ?? null, event));
+    log.kept = stored.map(({ seq, atMs, domain, event }) =>
+      streamed(seq, atMs, domain, known.find(domain)?.name ?? null, event),
+    );
     known.onTold((told) => log.take(told, nowMs()));
     return log;
   }
 
   /** From the event after `seq` on, as far as they are kept; null: from now on. */
-  follow(seq: number | null, listener: (event: StreamedEvent) => void): { readonly unsubscribe: () => void } {
+  follow(
+    seq: number | null,
+    listener: (event: StreamedEvent) => void,
+  ): { readonly unsubscribe: () => void } {
     if (seq !== null) this.kept.filter((event) => event.seq > seq).forEach(listener);
     this.listeners.add(listener);
     return { unsubscribe: () => void this.listeners.delete(listener) };
@@ -39,8 +44,15 @@ export class EventLog {
   }
 }
 
-function streamed(seq: number, atMs: number, domain: string, domainName: string | null, event: DomainEvent): StreamedEvent {
+function streamed(
+  seq: number,
+  atMs: number,
+  domain: string,
+  domainName: string | null,
+  event: DomainEvent,
+): StreamedEvent {
   // Flat, as readers of JSON like it: `{"type":"lifecycle","event":"started","detail":"booted"}`.
-  const flat = event.type === 'lifecycle' ? { type: event.type, id: event.id, ...event.change } : event;
+  const flat =
+    event.type === 'lifecycle' ? { type: event.type, id: event.id, ...event.change } : event;
   return { seq, time: new Date(atMs).toISOString(), domain, domainName, event: flat };
 }

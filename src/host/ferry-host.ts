@@ -50,7 +50,11 @@ export interface DiskView {
     readonly owner: Pick<MirrorRecord, 'snapshot' | 'made'> & { readonly move: number | null };
   } | null;
   /** Images that were live once and are not any more, with the time since. */
-  readonly former: readonly { readonly path: string; readonly role: 'stale' | 'unfinished'; readonly sinceSeconds: number }[];
+  readonly former: readonly {
+    readonly path: string;
+    readonly role: 'stale' | 'unfinished';
+    readonly sinceSeconds: number;
+  }[];
 }
 
 export interface SnapshotView {
@@ -60,7 +64,11 @@ export interface SnapshotView {
   readonly state: string;
   readonly creationTimeSeconds: number;
   readonly description: string | null;
-  readonly disks: readonly { readonly target: string; readonly source: string | null; readonly mirror: string | null }[];
+  readonly disks: readonly {
+    readonly target: string;
+    readonly source: string | null;
+    readonly mirror: string | null;
+  }[];
 }
 
 export interface StepView {
@@ -93,7 +101,12 @@ export interface OperationProgress {
   readonly doneBytes: bigint;
   readonly totalBytes: bigint;
   readonly ready: boolean;
-  readonly disks: readonly { readonly target: string; readonly phase: string; readonly doneBytes: bigint; readonly totalBytes: bigint }[];
+  readonly disks: readonly {
+    readonly target: string;
+    readonly phase: string;
+    readonly doneBytes: bigint;
+    readonly totalBytes: bigint;
+  }[];
 }
 
 export interface MoveRequest {
@@ -150,12 +163,18 @@ export interface FerryHost {
   endBlockJob(name: DomainName, disk: string, how: 'abort' | 'pivot'): Promise<void>;
   /** Starts to move disks; resolves as soon as the operation is journaled. */
   startMove(name: DomainName, request: MoveRequest): Promise<OperationView>;
-  operations(filter: { readonly domain: DomainName | null; readonly all: boolean }): readonly OperationView[];
+  operations(filter: {
+    readonly domain: DomainName | null;
+    readonly all: boolean;
+  }): readonly OperationView[];
   operation(id: number): OperationView;
   /** Resolves when the operation has ended or needs a person; rejects with its error when it was rolled back. */
   waitOperation(id: number, signal: AbortSignal): Promise<OperationView>;
   /** Stops an operation before its commit step; what it did is undone. */
   cancelOperation(id: number): Promise<void>;
   /** What is kept after `afterSeq` is given to the listener before the call returns; null: only what happens from now on. */
-  events(afterSeq: number | null, listener: (event: StreamedEvent) => void): { readonly unsubscribe: () => void };
+  events(
+    afterSeq: number | null,
+    listener: (event: StreamedEvent) => void,
+  ): { readonly unsubscribe: () => void };
 }

@@ -10,19 +10,54 @@ import { mirrorsOf } from '../plan/mirror-end.js';
 import { NotFoundError, StateError, messageOf } from '../std/errors.js';
 import { blockJobAbort, blockJobInfo } from './blockjob-verbs.js';
 import type { EventLog } from './event-log.js';
-import type { DiskView, DomainSummary, FerryHost, ImageView, OperationView, Role, SnapshotView } from './ferry-host.js';
+import type {
+  DiskView,
+  DomainSummary,
+  FerryHost,
+  ImageView,
+  OperationView,
+  Role,
+  SnapshotView,
+} from './ferry-host.js';
 import type { Host } from './host.js';
-import { createDomain, defineDomain, destroyDomain, signalDomain, startDomain, undefineDomain } from './domain-verbs.js';
+import {
+  createDomain,
+  defineDomain,
+  destroyDomain,
+  signalDomain,
+  startDomain,
+  undefineDomain,
+} from './domain-verbs.js';
 import { startMove } from './move-verbs.js';
 import { operationView } from './operations.js';
 import { createSnapshot, deleteSnapshot, layerPath } from './snapshot-verbs.js';
 import { domainXml } from './xml.js';
 
-type DomainVerbs = 'version' | 'listDomains' | 'showDomain' | 'define' | 'createXml' | 'start' | 'shutdown' | 'destroy' | 'undefine' | 'dumpXml';
-type OperationVerbs = 'startMove' | 'operations' | 'operation' | 'waitOperation' | 'cancelOperation';
+type DomainVerbs =
+  | 'version'
+  | 'listDomains'
+  | 'showDomain'
+  | 'define'
+  | 'createXml'
+  | 'start'
+  | 'shutdown'
+  | 'destroy'
+  | 'undefine'
+  | 'dumpXml';
+type OperationVerbs =
+  | 'startMove'
+  | 'operations'
+  | 'operation'
+  | 'waitOperation'
+  | 'cancelOperation';
 
 export function ferryHost(host: Host, log: EventLog, version: string): FerryHost {
-  return { ...domainVerbs(host, version), ...diskVerbs(host), ...operationVerbs(host), events: (after, listener) => log.follow(after, listener) };
+  return {
+    ...domainVerbs(host, version),
+    ...diskVerbs(host),
+    ...operationVerbs(host),
+    events: (after, listener) => log.follow(after, listener),
+  };
 }
 
 function domainVerbs(host: Host, version: string): Pick<FerryHost, DomainVerbs> {
@@ -30,7 +65,11 @@ function domainVerbs(host: Host, version: string): Pick<FerryHost, DomainVerbs> 
   const summary = (record: DomainRecord): DomainSummary => summaryOf(host, record);
   const { major, minor, micro } = host.emulator.version;
   return {
-    version: () => ({ blockferry: version, qemu: `${major}.${minor}.${micro}`, hostname: hostname() }),
+    version: () => ({
+      blockferry: version,
+      qemu: `${major}.${minor}.${micro}`,
+      hostname: hostname(),
+    }),
     listDomains: () => host.known.all().map(summary),
     showDomain: (name) => summary(host.resolve(name)),
     define: async (xml) => summary(await defineDomain(host, xml)),
@@ -63,7 +102,13 @@ function summaryOf(host: Host, record: DomainRecord): DomainSummary {
   };
 }
 
-type DiskVerbs = 'chain' | 'createSnapshot' | 'listSnapshots' | 'deleteSnapshot' | 'blockJob' | 'endBlockJob';
+type DiskVerbs =
+  | 'chain'
+  | 'createSnapshot'
+  | 'listSnapshots'
+  | 'deleteSnapshot'
+  | 'blockJob'
+  | 'endBlockJob';
 
 function diskVerbs(host: Host): Pick<FerryHost, DiskVerbs> {
   const uuidOf = (name: string): string => host.resolve(name).uuid;
@@ -80,7 +125,9 @@ function diskVerbs(host: Host): Pick<FerryHost, DiskVerbs> {
         validate: false,
         ...flags,
       });
-      return snapshotsOf(host.known.domain(uuid)).find((view) => view.name === made) ?? unkept(made);
+      return (
+        snapshotsOf(host.known.domain(uuid)).find((view) => view.name === made) ?? unkept(made)
+      );
     },
     listSnapshots: (name) => snapshotsOf(host.resolve(name)),
     async deleteSnapshot(name, snapshot, mode) {
@@ -96,9 +143,17 @@ function diskVerbs(host: Host): Pick<FerryHost, DiskVerbs> {
       const info = await blockJobInfo(host, uuidOf(name), disk);
       if (info === null) return null;
       const { current, end, type, bandwidthBytesPerSecond } = info;
-      return { target: disk, type, ready: current === end && end > 0n, copiedBytes: current, totalBytes: end, bandwidthBytesPerSecond };
+      return {
+        target: disk,
+        type,
+        ready: current === end && end > 0n,
+        copiedBytes: current,
+        totalBytes: end,
+        bandwidthBytesPerSecond,
+      };
     },
-    endBlockJob: (name, disk, how) => blockJobAbort(host, uuidOf(name), disk, { async: false, pivot: how === 'pivot' }),
+    endBlockJob: (name, disk, how) =>
+      blockJobAbort(host, uuidOf(name), disk, { async: false, pivot: how === 'pivot' }),
   };
 }
 
@@ -121,7 +176,11 @@ function snapshotsOf(record: DomainRecord): readonly SnapshotView[] {
     state: snapshot.state,
     creationTimeSeconds: snapshot.creationTimeSeconds,
     description: snapshot.description,
-    disks: snapshot.disks.map(({ name, image, mirror }) => ({ target: name, source: layerPath(image), mirror: layerPath(mirror) })),
+    disks: snapshot.disks.map(({ name, image, mirror }) => ({
+      target: name,
+      source: layerPath(image),
+      mirror: layerPath(mirror),
+    })),
   }));
 }
 
@@ -133,12 +192,16 @@ async function chainOf(host: Host, record: DomainRecord): Promise<readonly DiskV
 async function diskView(host: Host, record: DomainRecord, disk: Disk): Promise<DiskView> {
   const recorded = record.chains.find((chain) => chain.target === disk.target)?.images;
   const images = disk.backing === null && recorded !== undefined ? recorded : imagesOf(disk);
-  const roles = host.known.roles().filter((role) => role.domain === record.uuid && role.target === disk.target);
+  const roles = host.known
+    .roles()
+    .filter((role) => role.domain === record.uuid && role.target === disk.target);
   return {
     target: disk.target,
     device: disk.device,
     readonly: disk.readonly,
-    chain: await Promise.all(images.map((image, i) => imageView(host, image, i === 0 ? 'live' : 'sealed'))),
+    chain: await Promise.all(
+      images.map((image, i) => imageView(host, image, i === 0 ? 'live' : 'sealed')),
+    ),
     mirror: await mirrorView(host, record, disk),
     former: roles.map(({ path, role, sinceSeconds }) => ({ path, role, sinceSeconds })),
   };
@@ -147,11 +210,18 @@ async function diskView(host: Host, record: DomainRecord, disk: Disk): Promise<D
 async function imageView(host: Host, image: Image, role: Role): Promise<ImageView> {
   const path = localPath(image.source);
   const view = { path: showSource(image.source), format: image.format, index: image.index, role };
-  if (path === null) return { ...view, virtualSizeBytes: null, actualSizeBytes: null, problem: null };
+  if (path === null)
+    return { ...view, virtualSizeBytes: null, actualSizeBytes: null, problem: null };
   try {
     const info = await host.context.images.info(path, image.format);
-    if (info === null) return { ...view, virtualSizeBytes: null, actualSizeBytes: null, problem: 'no such file' };
-    return { ...view, virtualSizeBytes: info.virtualSizeBytes, actualSizeBytes: info.actualSizeBytes, problem: null };
+    if (info === null)
+      return { ...view, virtualSizeBytes: null, actualSizeBytes: null, problem: 'no such file' };
+    return {
+      ...view,
+      virtualSizeBytes: info.virtualSizeBytes,
+      actualSizeBytes: info.actualSizeBytes,
+      problem: null,
+    };
   } catch (error) {
     return { ...view, virtualSizeBytes: null, actualSizeBytes: null, problem: messageOf(error) };
   }
@@ -159,19 +229,31 @@ async function imageView(host: Host, image: Image, role: Role): Promise<ImageVie
 
 const mirrorStates = { no: 'copying', yes: 'ready', abort: 'aborting', pivot: 'pivoting' } as const;
 
-async function mirrorView(host: Host, record: DomainRecord, disk: Disk): Promise<DiskView['mirror']> {
+async function mirrorView(
+  host: Host,
+  record: DomainRecord,
+  disk: Disk,
+): Promise<DiskView['mirror']> {
   const found = mirrorsOf(record).find((mirrored) => mirrored.disk.target === disk.target);
   if (found === undefined) return null;
   const info = await blockJobInfo(host, record.uuid, disk.target);
-  const move = host.operations.all().find((one) => one.kind === 'move' && one.domain === record.uuid && one.endedAtMs === null);
+  const move = host.operations
+    .all()
+    .find((one) => one.kind === 'move' && one.domain === record.uuid && one.endedAtMs === null);
   return {
     state: mirrorStates[found.mirror.ready],
     copiedBytes: info?.current ?? 0n,
     totalBytes: info?.end ?? 0n,
     chain: await Promise.all(
-      [found.mirror.image, ...found.mirror.backing].map((image, i) => imageView(host, image, i === 0 ? 'mirror' : 'sealed')),
+      [found.mirror.image, ...found.mirror.backing].map((image, i) =>
+        imageView(host, image, i === 0 ? 'mirror' : 'sealed'),
+      ),
     ),
-    owner: { snapshot: found.record.snapshot, made: found.record.made, move: found.record.move ? (move?.id ?? null) : null },
+    owner: {
+      snapshot: found.record.snapshot,
+      made: found.record.made,
+      move: found.record.move ? (move?.id ?? null) : null,
+    },
   };
 }
 
@@ -199,16 +281,22 @@ function operationVerbs(host: Host): Pick<FerryHost, OperationVerbs> {
 async function waitOperation(host: Host, id: number, signal: AbortSignal): Promise<OperationView> {
   const running = host.running.get(id);
   if (running !== undefined) {
-    const gone = new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null)));
+    const gone = new Promise<null>((resolve) =>
+      signal.addEventListener('abort', () => resolve(null)),
+    );
     await Promise.race([running.settled, gone]);
     await host.operations.refresh(id);
   }
   const record = host.operations.get(id);
   if (record.outcome === 'rolled-back') {
-    throw new StateError('OPERATION_ABORTED', `${record.kind} ${record.domainName}: ${record.reason ?? 'undone'}; everything is as it was`, {
-      operation: id,
-      next: [`ferry ops show ${id}`],
-    });
+    throw new StateError(
+      'OPERATION_ABORTED',
+      `${record.kind} ${record.domainName}: ${record.reason ?? 'undone'}; everything is as it was`,
+      {
+        operation: id,
+        next: [`ferry ops show ${id}`],
+      },
+    );
   }
   return operationView(host, record);
 }
@@ -216,11 +304,23 @@ async function waitOperation(host: Host, id: number, signal: AbortSignal): Promi
 async function cancelOperation(host: Host, id: number): Promise<void> {
   const running = host.running.get(id);
   const record = host.operations.get(id);
-  if (record.endedAtMs !== null) throw new StateError('OPERATION_INVALID', `cancel operation ${id}: it has ended (${record.outcome})`);
-  if (running === undefined) throw new NotFoundError('NO_OPERATION', `cancel operation ${id}: it does not run; 'ferry ops show ${id}' says what it waits for`);
+  if (record.endedAtMs !== null)
+    throw new StateError(
+      'OPERATION_INVALID',
+      `cancel operation ${id}: it has ended (${record.outcome})`,
+    );
+  if (running === undefined)
+    throw new NotFoundError(
+      'NO_OPERATION',
+      `cancel operation ${id}: it does not run; 'ferry ops show ${id}' says what it waits for`,
+    );
   const commit = record.steps[record.commitAt - 1]?.mark;
   if (record.commitAt === 0 || commit === 'done') {
-    throw new StateError('OPERATION_INVALID', `cancel operation ${id}: it is past its commit step and will be finished`, { operation: id });
+    throw new StateError(
+      'OPERATION_INVALID',
+      `cancel operation ${id}: it is past its commit step and will be finished`,
+      { operation: id },
+    );
   }
   running.abort.abort();
 }

@@ -43,7 +43,12 @@ export class Guest {
   private connecting: Promise<Monitor | null> | null = null;
   private pauses: { readonly what: string; readonly ms: number }[] = [];
 
-  constructor(uuid: string, context: HostContext, listener: GuestListener, schemas: Map<string, Schema>) {
+  constructor(
+    uuid: string,
+    context: HostContext,
+    listener: GuestListener,
+    schemas: Map<string, Schema>,
+  ) {
     this.uuid = uuid;
     this.context = context;
     this.listener = listener;
@@ -55,7 +60,10 @@ export class Guest {
     run: <T>(body: () => Promise<T>): Promise<T> =>
       this.mutex.run(body, {
         ms: LOCK_PATIENCE_MS,
-        error: () => new BusyError(`cannot acquire state change lock (held by monitor=${this.doing}); try again when it is through`),
+        error: () =>
+          new BusyError(
+            `cannot acquire state change lock (held by monitor=${this.doing}); try again when it is through`,
+          ),
       }),
   };
 
@@ -81,16 +89,16 @@ export class Guest {
   /** What this domain's plans act on. */
   world(): DomainWorld {
     return {
-    images: this.context.images,
-    record: async () => this.context.known.find(this.uuid),
-    monitor: () => this.monitor(),
-    startQemu: (start) => this.start(start),
-    asStarted: (definition) => this.asStarted(definition),
-    identify: async (pidFile) => this.identify(pidFile),
-    killQemu: (pidFile) => this.kill(pidFile),
-    createNvram,
-    notePause: (what, ms) => void this.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),
-  };
+      images: this.context.images,
+      record: async () => this.context.known.find(this.uuid),
+      monitor: () => this.monitor(),
+      startQemu: (start) => this.start(start),
+      asStarted: (definition) => this.asStarted(definition),
+      identify: async (pidFile) => this.identify(pidFile),
+      killQemu: (pidFile) => this.kill(pidFile),
+      createNvram,
+      notePause: (what, ms) => void this.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),
+    };
   }
 
   private identify(pidFile: string): Identity | null {
@@ -98,7 +106,11 @@ export class Guest {
   }
 
   private files() {
-    return filesOf(this.context.config, this.uuid, this.context.known.find(this.uuid)?.name ?? this.uuid);
+    return filesOf(
+      this.context.config,
+      this.uuid,
+      this.context.known.find(this.uuid)?.name ?? this.uuid,
+    );
   }
 
   /** Null: the process is gone, or never was. Connects when it is there and we are not. */
@@ -117,7 +129,12 @@ export class Guest {
     } catch (error) {
       if (!(error instanceof QemuError) || error.qmpClass !== 'Gone') throw error;
       // Nobody listens: it is on its way out.
-      await until(() => (processes.isAlive(identity) ? null : true), DEATH_TIMEOUT_MS, `QEMU ${identity.pid} closed its monitor and ends`, 2);
+      await until(
+        () => (processes.isAlive(identity) ? null : true),
+        DEATH_TIMEOUT_MS,
+        `QEMU ${identity.pid} closed its monitor and ends`,
+        2,
+      );
       return null;
     }
   }
@@ -125,7 +142,11 @@ export class Guest {
   private async attach(path: string): Promise<Monitor> {
     const emulator = this.context.known.find(this.uuid)?.live?.definition.emulator ?? '';
     const known = this.schemas.get(emulator);
-    const monitor = await connect({ path, greetingTimeoutMs: GREETING_TIMEOUT_MS, ...(known === undefined ? {} : { schema: known }) });
+    const monitor = await connect({
+      path,
+      greetingTimeoutMs: GREETING_TIMEOUT_MS,
+      ...(known === undefined ? {} : { schema: known }),
+    });
     if (emulator !== '') this.schemas.set(emulator, monitor.schema);
     this.connection = monitor;
     monitor.onEvent((event) => this.listener.onNews(this, event));
@@ -148,7 +169,12 @@ export class Guest {
     let end: string | null = null;
     void exited.then((how) => (end = how));
     const failure = (): QemuError | null =>
-      end === null ? null : new QemuError(`process exited while connecting to monitor: ${processes.lastWords(start.logFile)} (${end}; log: ${start.logFile})`, { code: 'INTERNAL_ERROR' });
+      end === null
+        ? null
+        : new QemuError(
+            `process exited while connecting to monitor: ${processes.lastWords(start.logFile)} (${end}; log: ${start.logFile})`,
+            { code: 'INTERNAL_ERROR' },
+          );
     await until(
       async () => {
         const failed = failure();
@@ -176,19 +202,32 @@ export class Guest {
     const monitor = await this.monitor();
     if (monitor === null) return definition;
     const chardevs = await monitor.execute('query-chardev', {});
-    const ptys = new Map(chardevs.flatMap(({ label, filename }) => (filename.startsWith('pty:') ? [[label, filename.slice(4)] as const] : [])));
+    const ptys = new Map(
+      chardevs.flatMap(({ label, filename }) =>
+        filename.startsWith('pty:') ? [[label, filename.slice(4)] as const] : [],
+      ),
+    );
     return withTerminals(definition, ptys);
   }
 }
 
 /** Terminals that QEMU chose, by the character device that belongs to an alias. */
 function withTerminals(definition: Definition, ptys: ReadonlyMap<string, string>): Definition {
-  const filled = <D extends { readonly source: CharSource; readonly alias: string | null }>(device: D): D =>
-    device.source.type === 'pty' ? { ...device, source: { type: 'pty', path: ptys.get(`char${device.alias}`) ?? null } } : device;
+  const filled = <D extends { readonly source: CharSource; readonly alias: string | null }>(
+    device: D,
+  ): D =>
+    device.source.type === 'pty'
+      ? { ...device, source: { type: 'pty', path: ptys.get(`char${device.alias}`) ?? null } }
+      : device;
   const serials = definition.serials.map(filled);
   // A console that is the other face of a serial port shows that port's terminal (virDomainConsoleDef).
   const consoles = definition.consoles.map((console) =>
-    console.targetType === 'serial' ? { ...console, source: serials.find((serial) => serial.port === console.port)?.source ?? console.source } : filled(console),
+    console.targetType === 'serial'
+      ? {
+          ...console,
+          source: serials.find((serial) => serial.port === console.port)?.source ?? console.source,
+        }
+      : filled(console),
   );
   return { ...definition, serials, consoles, channels: definition.channels.map(filled) };
 }
@@ -199,6 +238,9 @@ async function createNvram(path: string, template: string): Promise<void> {
     await copyFile(template, path, constants.COPYFILE_EXCL);
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return;
-    throw new QemuError(`create ${path} from ${template}: ${messageOf(error)}; check the <nvram template=>`, { cause: error });
+    throw new QemuError(
+      `create ${path} from ${template}: ${messageOf(error)}; check the <nvram template=>`,
+      { cause: error },
+    );
   }
 }

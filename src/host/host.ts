@@ -85,7 +85,10 @@ export class Host {
   guestOf(uuid: string): Guest {
     let guest = this.guests.get(uuid);
     if (guest === undefined) {
-      const listener = { onNews: (g: Guest, event: AnyEvent) => this.onNews(g, event), onGone: (g: Guest) => this.look(g.uuid) };
+      const listener = {
+        onNews: (g: Guest, event: AnyEvent) => this.onNews(g, event),
+        onGone: (g: Guest) => this.look(g.uuid),
+      };
       guest = new Guest(uuid, this.context, listener, this.schemas);
       this.guests.set(uuid, guest);
     }
@@ -99,12 +102,18 @@ export class Host {
       this.known.find(name.toLowerCase()) ??
       this.known.all().find((domain) => domain.live !== null && String(domain.live.id) === name) ??
       null;
-    if (record === null) throw new NotFoundError('NO_DOMAIN', `no domain with matching name '${name}'`, { next: ['ferry list --all'] });
+    if (record === null)
+      throw new NotFoundError('NO_DOMAIN', `no domain with matching name '${name}'`, {
+        next: ['ferry list --all'],
+      });
     return record;
   }
 
   /** Plans under the domain's lock and runs to the end. Throws the refusal, or what turned the operation round. */
-  async operate(uuid: string, planned: (record: DomainRecord | null) => Promise<Plan | Refusal> | Plan | Refusal): Promise<Plan> {
+  async operate(
+    uuid: string,
+    planned: (record: DomainRecord | null) => Promise<Plan | Refusal> | Plan | Refusal,
+  ): Promise<Plan> {
     const { ended, plan } = await this.begin(uuid, planned);
     await ended;
     return await plan;
@@ -143,7 +152,8 @@ export class Host {
     };
     const performed = perform(planIt, this.deps(guest, abort.signal, onProgress));
     const ended = performed.then(
-      ({ operation, outcome }) => this.settle(uuid, operation, outcome, [...pauses, ...guest.takePauses()]),
+      ({ operation, outcome }) =>
+        this.settle(uuid, operation, outcome, [...pauses, ...guest.takePauses()]),
       async (error: unknown) => {
         if (running !== null) {
           this.running.delete(running.id);
@@ -200,7 +210,9 @@ export class Host {
     const mine = { again: false };
     this.looking.set(uuid, mine);
     void reconcile(this, uuid)
-      .catch((error: unknown) => this.log.error({ domain: uuid, error: messageOf(error) }, 'look at QEMU failed'))
+      .catch((error: unknown) =>
+        this.log.error({ domain: uuid, error: messageOf(error) }, 'look at QEMU failed'),
+      )
       .finally(() => {
         this.looking.delete(uuid);
         if (mine.again) this.look(uuid);
@@ -220,10 +232,22 @@ export class Host {
   }
 
   private deps(guest: Guest, signal: AbortSignal, onProgress: (progress: StepProgress) => void) {
-    return { journal: this.known.journal, effects, world: guest.world(), lock: guest.lock, signal, onProgress };
+    return {
+      journal: this.known.journal,
+      effects,
+      world: guest.world(),
+      lock: guest.lock,
+      signal,
+      onProgress,
+    };
   }
 
-  private async settle(uuid: string, operation: number, outcome: Outcome, pauses: readonly { what: string; ms: number }[]): Promise<void> {
+  private async settle(
+    uuid: string,
+    operation: number,
+    outcome: Outcome,
+    pauses: readonly { what: string; ms: number }[],
+  ): Promise<void> {
     this.running.delete(operation);
     await this.operations.refresh(operation);
     if (pauses.length > 0) this.pauses.set(operation, pauses);

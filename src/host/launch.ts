@@ -33,8 +33,16 @@ export async function launchPlan(host: Host, defined: Definition): Promise<Launc
   const template = nvram?.template ?? null;
   return {
     definition,
-    qemu: { emulator: definition.emulator, argv, env, pidFile: files.pidFile, qmpSocket: files.qmpSocket, logFile: files.logFile },
-    nvram: nvram === null || template === null ? null : { path: nvram.path ?? files.nvram, template },
+    qemu: {
+      emulator: definition.emulator,
+      argv,
+      env,
+      pidFile: files.pidFile,
+      qmpSocket: files.qmpSocket,
+      logFile: files.logFile,
+    },
+    nvram:
+      nvram === null || template === null ? null : { path: nvram.path ?? files.nvram, template },
   };
 }
 
@@ -42,7 +50,11 @@ const FIRST_VNC_PORT = 5900;
 const LAST_VNC_PORT = 65535;
 
 async function withPorts(host: Host, definition: Definition): Promise<Definition> {
-  const taken = new Set(host.known.all().flatMap(({ live }) => live?.definition.graphics.flatMap(({ port }) => port ?? []) ?? []));
+  const taken = new Set(
+    host.known
+      .all()
+      .flatMap(({ live }) => live?.definition.graphics.flatMap(({ port }) => port ?? []) ?? []),
+  );
   const graphics: Graphics[] = [];
   for (const one of definition.graphics) {
     const port = one.autoport || one.port === null ? await freePort(taken, one.listen) : one.port;
@@ -56,7 +68,10 @@ async function freePort(taken: ReadonlySet<number>, listen: string | null): Prom
   for (let port = FIRST_VNC_PORT; port <= LAST_VNC_PORT; port++) {
     if (!taken.has(port) && (await isFree(port, listen ?? '127.0.0.1'))) return port;
   }
-  throw new StateError('OPERATION_INVALID', 'Unable to find an unused port for VNC; end a domain or name a port');
+  throw new StateError(
+    'OPERATION_INVALID',
+    'Unable to find an unused port for VNC; end a domain or name a port',
+  );
 }
 
 function isFree(port: number, host: string): Promise<boolean> {

@@ -28,7 +28,17 @@ import {
 } from './domain-verbs.js';
 import { canonicalMachine } from './emulator.js';
 import type { Host } from './host.js';
-import type { DomainFacts, DomainRef, DomainVerbs, EmulatorChoice, HostEvent, LibvirtHost, NodeInfo, NodeVerbs, SnapshotVerbs } from './libvirt-host.js';
+import type {
+  DomainFacts,
+  DomainRef,
+  DomainVerbs,
+  EmulatorChoice,
+  HostEvent,
+  LibvirtHost,
+  NodeInfo,
+  NodeVerbs,
+  SnapshotVerbs,
+} from './libvirt-host.js';
 import { cpuTimeNs } from './process.js';
 import { createSnapshot, deleteSnapshot, snapshotXml } from './snapshot-verbs.js';
 import { domainXml } from './xml.js';
@@ -37,7 +47,14 @@ import { domainXml } from './xml.js';
 const LIBRARY_VERSION = 9_000_000n;
 
 export function libvirtHost(host: Host): LibvirtHost {
-  return { ...nodeVerbs(host), ...lookups(host), ...domainVerbs(host), ...blockVerbs(host), ...snapshotVerbs(host), ...eventVerbs(host) };
+  return {
+    ...nodeVerbs(host),
+    ...lookups(host),
+    ...domainVerbs(host),
+    ...blockVerbs(host),
+    ...snapshotVerbs(host),
+    ...eventVerbs(host),
+  };
 }
 
 function nodeVerbs(host: Host): NodeVerbs {
@@ -45,7 +62,10 @@ function nodeVerbs(host: Host): NodeVerbs {
   return {
     hostname: () => hostname(),
     uri: () => 'qemu:///system',
-    versions: () => ({ library: LIBRARY_VERSION, hypervisor: BigInt(major * 1_000_000 + minor * 1000 + micro) }),
+    versions: () => ({
+      library: LIBRARY_VERSION,
+      hypervisor: BigInt(major * 1_000_000 + minor * 1000 + micro),
+    }),
     capabilities: () => capabilities(host),
     domainCapabilities: (choice) => domainCapabilities(host, choice),
     nodeInfo,
@@ -87,17 +107,36 @@ function capabilities(host: Host): string {
 function domainCapabilities(host: Host, choice: EmulatorChoice): string {
   const { emulator } = host;
   if (choice.emulator !== null && choice.emulator !== emulator.binary) {
-    throw new RequestError('INVALID_ARG', `unsupported emulator binary '${choice.emulator}'; this host runs ${emulator.binary}`);
+    throw new RequestError(
+      'INVALID_ARG',
+      `unsupported emulator binary '${choice.emulator}'; this host runs ${emulator.binary}`,
+    );
   }
-  if (choice.arch !== null && choice.arch !== 'x86_64') throw new RequestError('INVALID_ARG', `unknown architecture '${choice.arch}'`);
+  if (choice.arch !== null && choice.arch !== 'x86_64')
+    throw new RequestError('INVALID_ARG', `unknown architecture '${choice.arch}'`);
   const machine = canonicalMachine(emulator, choice.machine ?? 'pc');
-  if (machine === null) throw new RequestError('INVALID_ARG', `the machine '${choice.machine}' is not supported by emulator '${emulator.binary}'`);
+  if (machine === null)
+    throw new RequestError(
+      'INVALID_ARG',
+      `the machine '${choice.machine}' is not supported by emulator '${emulator.binary}'`,
+    );
   const virtType = choice.virtType ?? (emulator.kvm ? 'kvm' : 'qemu');
-  if (virtType !== 'kvm' && virtType !== 'qemu') throw new RequestError('INVALID_ARG', `unknown virttype: ${virtType}`);
-  return printDomainCapabilities({ emulator: emulator.binary, arch: 'x86_64', machine, virtType, maxVcpus: MAX_VCPUS });
+  if (virtType !== 'kvm' && virtType !== 'qemu')
+    throw new RequestError('INVALID_ARG', `unknown virttype: ${virtType}`);
+  return printDomainCapabilities({
+    emulator: emulator.binary,
+    arch: 'x86_64',
+    machine,
+    virtType,
+    maxVcpus: MAX_VCPUS,
+  });
 }
 
-export const refOf = (record: DomainRecord): DomainRef => ({ name: record.name, uuid: record.uuid, id: record.live?.id ?? -1 });
+export const refOf = (record: DomainRecord): DomainRef => ({
+  name: record.name,
+  uuid: record.uuid,
+  id: record.live?.id ?? -1,
+});
 
 const factsCache = new WeakMap<DomainRecord, DomainFacts>();
 
@@ -106,7 +145,8 @@ function factsOf(record: DomainRecord): DomainFacts {
   const cached = factsCache.get(record);
   if (cached !== undefined) return cached;
   const definition = record.live?.definition ?? record.persistent;
-  if (definition === null || definition === undefined) throw new NotFoundError('NO_DOMAIN', `domain '${record.name}' is going`);
+  if (definition === null || definition === undefined)
+    throw new NotFoundError('NO_DOMAIN', `domain '${record.name}' is going`);
   const facts: DomainFacts = {
     ref: refOf(record),
     state: record.live?.state ?? record.lastState,
@@ -125,32 +165,40 @@ function factsOf(record: DomainRecord): DomainFacts {
   return facts;
 }
 
-function lookups(host: Host): Pick<DomainVerbs, 'domains' | 'domainByUuid' | 'domainByName' | 'domainById'> {
+function lookups(
+  host: Host,
+): Pick<DomainVerbs, 'domains' | 'domainByUuid' | 'domainByName' | 'domainById'> {
   const { known } = host;
   return {
     domains: () => known.all().map(factsOf),
     domainByUuid: (uuid) => factsOf(known.domain(uuid)),
     domainByName(name) {
       const record = known.named(name);
-      if (record === null) throw new NotFoundError('NO_DOMAIN', `no domain with matching name '${name}'`);
+      if (record === null)
+        throw new NotFoundError('NO_DOMAIN', `no domain with matching name '${name}'`);
       return factsOf(record);
     },
     domainById(id) {
       const record = known.all().find((one) => one.live?.id === id);
-      if (record === undefined) throw new NotFoundError('NO_DOMAIN', `no domain with matching id ${id}`);
+      if (record === undefined)
+        throw new NotFoundError('NO_DOMAIN', `no domain with matching id ${id}`);
       return factsOf(record);
     },
   };
 }
 
-type RestOfDomainVerbs = Omit<DomainVerbs, 'domains' | 'domainByUuid' | 'domainByName' | 'domainById'>;
+type RestOfDomainVerbs = Omit<
+  DomainVerbs,
+  'domains' | 'domainByUuid' | 'domainByName' | 'domainById'
+>;
 
 function domainVerbs(host: Host): RestOfDomainVerbs {
   const { known } = host;
   return {
     cpuTimeNs: (uuid) => cpuTimeNs(known.domain(uuid).live?.pid ?? 0),
     domainXml: (uuid, { inactive }) => domainXml(known.domain(uuid), inactive),
-    domainMetadata: (uuid, kind, namespace, affects) => metadata(known.domain(uuid), kind, namespace, affects.config),
+    domainMetadata: (uuid, kind, namespace, affects) =>
+      metadata(known.domain(uuid), kind, namespace, affects.config),
     defineDomain: async (xml) => refOf(await defineDomain(host, xml)),
     createDomain: async (xml, { paused }) => refOf(await createDomain(host, xml, { paused })),
     startDomain: async (uuid, { paused }) => refOf(await startDomain(host, uuid, { paused })),
@@ -166,22 +214,40 @@ function domainVerbs(host: Host): RestOfDomainVerbs {
   };
 }
 
-function metadata(record: DomainRecord, kind: 'description' | 'title' | 'element', namespace: string | null, config: boolean): string {
-  const definition = (config ? record.persistent : null) ?? record.live?.definition ?? record.persistent;
-  const none = (what: string): NotFoundError => new NotFoundError('NO_DOMAIN_METADATA', `Requested metadata element is not present: ${what}`, { from: 'domain' });
+function metadata(
+  record: DomainRecord,
+  kind: 'description' | 'title' | 'element',
+  namespace: string | null,
+  config: boolean,
+): string {
+  const definition =
+    (config ? record.persistent : null) ?? record.live?.definition ?? record.persistent;
+  const none = (what: string): NotFoundError =>
+    new NotFoundError('NO_DOMAIN_METADATA', `Requested metadata element is not present: ${what}`, {
+      from: 'domain',
+    });
   if (kind !== 'element') {
     const text = definition?.[kind] ?? null;
     if (text === null) throw none(kind);
     return text;
   }
   const found = definition?.metadata?.children.find(
-    (child) => typeof child !== 'string' && Object.entries(child.attributes).some(([name, value]) => name.startsWith('xmlns') && value === namespace),
+    (child) =>
+      typeof child !== 'string' &&
+      Object.entries(child.attributes).some(
+        ([name, value]) => name.startsWith('xmlns') && value === namespace,
+      ),
   );
   if (found === undefined || typeof found === 'string') throw none(namespace ?? '');
   return printXml(found);
 }
 
-async function monitorCommand(host: Host, uuid: string, command: string, hmp: boolean): Promise<string> {
+async function monitorCommand(
+  host: Host,
+  uuid: string,
+  command: string,
+  hmp: boolean,
+): Promise<string> {
   const monitor = await liveMonitor(host, uuid);
   if (hmp) return await monitor.execute('human-monitor-command', { 'command-line': command });
   const { execute, args } = parseCommand(command);
@@ -189,7 +255,8 @@ async function monitorCommand(host: Host, uuid: string, command: string, hmp: bo
     return stringifyJson({ return: await monitor.executeRaw(execute, args), id: PASSED_ID });
   } catch (error) {
     // QEMU's refusal is an answer here, as libvirt passes it.
-    if (error instanceof CommandError && error.reply !== null) return stringifyJson({ id: PASSED_ID, error: error.reply });
+    if (error instanceof CommandError && error.reply !== null)
+      return stringifyJson({ id: PASSED_ID, error: error.reply });
     throw error;
   } finally {
     // It may have changed anything.
@@ -201,7 +268,10 @@ const PASSED_ID = 'ferry-passed';
 
 function parseCommand(text: string): { readonly execute: string; readonly args: JsonObject } {
   const bad = (why: string): RequestError =>
-    new RequestError('INVALID_ARG', `qemu-monitor-command: ${why}: ${text.slice(0, 100)}; give {"execute": …}, or use --hmp for the human monitor`);
+    new RequestError(
+      'INVALID_ARG',
+      `qemu-monitor-command: ${why}: ${text.slice(0, 100)}; give {"execute": …}, or use --hmp for the human monitor`,
+    );
   let parsed: JsonValue;
   try {
     parsed = parseJson(text);
@@ -210,7 +280,8 @@ function parseCommand(text: string): { readonly execute: string; readonly args: 
     if (/^[a-z_-]+$/i.test(text)) return { execute: text, args: {} };
     throw bad('not JSON');
   }
-  if (!isObject(parsed) || typeof parsed['execute'] !== 'string') throw bad('no command to execute');
+  if (!isObject(parsed) || typeof parsed['execute'] !== 'string')
+    throw bad('no command to execute');
   const args = parsed['arguments'] ?? {};
   if (!isObject(args)) throw bad('its arguments are no object');
   return { execute: parsed['execute'], args };
@@ -219,7 +290,8 @@ function parseCommand(text: string): { readonly execute: string; readonly args: 
 async function liveMonitor(host: Host, uuid: string) {
   const record = host.known.domain(uuid);
   const monitor = record.live === null ? null : await host.guestOf(uuid).monitor();
-  if (monitor === null) throw new StateError('OPERATION_INVALID', 'domain is not running', { from: 'domain' });
+  if (monitor === null)
+    throw new StateError('OPERATION_INVALID', 'domain is not running', { from: 'domain' });
   return monitor;
 }
 
@@ -227,16 +299,23 @@ async function liveMonitor(host: Host, uuid: string) {
 export function diskOf(record: DomainRecord, path: string): Disk {
   const definition = record.live?.definition ?? record.persistent;
   const disk = definition == null ? null : findDisk(definition, path);
-  if (disk === null) throw new RequestError('INVALID_ARG', `invalid path ${path} not assigned to domain`);
+  if (disk === null)
+    throw new RequestError('INVALID_ARG', `invalid path ${path} not assigned to domain`);
   return disk;
 }
 
-function blockVerbs(host: Host): Pick<LibvirtHost, 'blockInfo' | 'blockStats' | 'diskStats' | 'blockJobInfo' | 'blockJobAbort' | 'blockJobSetSpeed'> {
+function blockVerbs(
+  host: Host,
+): Pick<
+  LibvirtHost,
+  'blockInfo' | 'blockStats' | 'diskStats' | 'blockJobInfo' | 'blockJobAbort' | 'blockJobSetSpeed'
+> {
   const { known } = host;
   return {
     blockInfo: (uuid, path) => blockInfo(host, known.domain(uuid), path),
     blockStats: async (uuid, path) => {
-      if (known.domain(uuid).live === null) throw new StateError('OPERATION_INVALID', 'domain is not running', { from: 'domain' });
+      if (known.domain(uuid).live === null)
+        throw new StateError('OPERATION_INVALID', 'domain is not running', { from: 'domain' });
       const all = await diskStats(host, uuid);
       if (path === '') return sumOfStats(all);
       const target = diskOf(known.domain(uuid), path).target;
@@ -245,18 +324,27 @@ function blockVerbs(host: Host): Pick<LibvirtHost, 'blockInfo' | 'blockStats' | 
     diskStats: (uuid) => diskStats(host, uuid),
     blockJobInfo: (uuid, path) => blockJobInfo(host, uuid, path),
     blockJobAbort: (uuid, path, options) => blockJobAbort(host, uuid, path, options),
-    blockJobSetSpeed: (uuid, path, bytesPerSecond) => blockJobSetSpeed(host, uuid, path, bytesPerSecond),
+    blockJobSetSpeed: (uuid, path, bytesPerSecond) =>
+      blockJobSetSpeed(host, uuid, path, bytesPerSecond),
   };
 }
 
 async function blockInfo(host: Host, record: DomainRecord, path: string) {
   const disk = diskOf(record, path);
   const file = disk.source === null ? null : localPath(disk.source);
-  if (file === null) throw new RequestError('INVALID_ARG', `disk '${disk.target}' does not currently have a source assigned`);
+  if (file === null)
+    throw new RequestError(
+      'INVALID_ARG',
+      `disk '${disk.target}' does not currently have a source assigned`,
+    );
   const info = await host.context.images.info(file, disk.format);
   if (info === null) throw new SystemError(`cannot stat file '${file}': No such file or directory`);
   const { size, blocks } = statSync(file);
-  return { capacityBytes: info.virtualSizeBytes, allocationBytes: BigInt(blocks) * 512n, physicalBytes: BigInt(size) };
+  return {
+    capacityBytes: info.virtualSizeBytes,
+    allocationBytes: BigInt(blocks) * 512n,
+    physicalBytes: BigInt(size),
+  };
 }
 
 function snapshotVerbs(host: Host): SnapshotVerbs {
@@ -268,7 +356,12 @@ function snapshotVerbs(host: Host): SnapshotVerbs {
         name: snapshot.name,
         parent: snapshot.parent,
         current: record.currentSnapshot === snapshot.name,
-        state: snapshot.state === 'disk-snapshot' ? 'disk-only' : snapshot.state === 'shutoff' ? 'inactive' : 'active',
+        state:
+          snapshot.state === 'disk-snapshot'
+            ? 'disk-only'
+            : snapshot.state === 'shutoff'
+              ? 'inactive'
+              : 'active',
         location: 'external',
       }));
     },
@@ -286,7 +379,14 @@ function eventVerbs(host: Host): Pick<LibvirtHost, 'subscribe'> {
         const record = host.known.find(uuid);
         if (record === null) return;
         const { seconds, microseconds } = event.timestamp;
-        listener({ domain: refOf(record), kind: 'monitor', event: event.event, seconds: BigInt(seconds), micros: microseconds, details: JSON.stringify(event.data, withBigints) });
+        listener({
+          domain: refOf(record),
+          kind: 'monitor',
+          event: event.event,
+          seconds: BigInt(seconds),
+          micros: microseconds,
+          details: JSON.stringify(event.data, withBigints),
+        });
       });
       return () => {
         told();
@@ -296,7 +396,8 @@ function eventVerbs(host: Host): Pick<LibvirtHost, 'subscribe'> {
   };
 }
 
-const withBigints = (_key: string, value: unknown): unknown => (typeof value === 'bigint' ? Number(value) : value);
+const withBigints = (_key: string, value: unknown): unknown =>
+  typeof value === 'bigint' ? Number(value) : value;
 
 /** The events among the changes of one commit, as clients see them. */
 export function eventsOf({ before, after, domain, changes }: Told): readonly HostEvent[] {
@@ -313,11 +414,22 @@ export function eventsOf({ before, after, domain, changes }: Told): readonly Hos
       case 'reboot':
         return [{ domain: ref(id), kind: 'reboot' }];
       case 'block-job':
-        return [{ domain: ref(id), kind: 'block-job', path: event.path, target: event.target, type: event.job, status: event.status }];
+        return [
+          {
+            domain: ref(id),
+            kind: 'block-job',
+            path: event.path,
+            target: event.target,
+            type: event.job,
+            status: event.status,
+          },
+        ];
       case 'monitor': {
         const nowMs = Date.now();
         const at = { seconds: BigInt(Math.floor(nowMs / 1000)), micros: (nowMs % 1000) * 1000 };
-        return [{ domain: ref(id), kind: 'monitor', event: event.event, ...at, details: event.details }];
+        return [
+          { domain: ref(id), kind: 'monitor', event: event.event, ...at, details: event.details },
+        ];
       }
       case 'operation':
         return [];

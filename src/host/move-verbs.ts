@@ -24,9 +24,13 @@ export async function startMove(host: Host, uuid: string, request: MoveRequest):
     const seen = await look(host, disks.flatMap(layersOf), 'header');
     const made = disks.flatMap((disk) => {
       const paths = destinationsOf(disk, to, stamp);
-      return paths === null ? [] : [...paths.copies, ...paths.copies.map((path) => `${path}.part`), ...paths.overlays];
+      return paths === null
+        ? []
+        : [...paths.copies, ...paths.copies.map((path) => `${path}.part`), ...paths.overlays];
     });
-    const there = await look(host, made.map(fileAt), 'header');
+    // Without the folder nothing is there; the planner says what is wrong with it.
+    const there =
+      folder?.kind === 'folder' ? await look(host, made.map(fileAt), 'header') : new Map();
     return planMove({
       record,
       disks: request.disks,
@@ -41,4 +45,8 @@ export async function startMove(host: Host, uuid: string, request: MoveRequest):
   });
 }
 
-const fileAt = (path: string): Image => ({ source: { type: 'file', path }, format: 'raw', index: null });
+const fileAt = (path: string): Image => ({
+  source: { type: 'file', path },
+  format: 'raw',
+  index: null,
+});

@@ -19,7 +19,8 @@ export class Operations {
   }
 
   async load(): Promise<void> {
-    for (const { id } of (await this.journal.operations({ limit: KEPT })).toReversed()) await this.refresh(id);
+    for (const { id } of (await this.journal.operations({ limit: KEPT })).toReversed())
+      await this.refresh(id);
   }
 
   async refresh(id: number): Promise<void> {
@@ -39,7 +40,8 @@ export class Operations {
 
   get(id: number): OperationRecord {
     const found = this.byId.get(id);
-    if (found === undefined) throw new NotFoundError('NO_OPERATION', `no operation ${id}`, { next: ['ferry ops --all'] });
+    if (found === undefined)
+      throw new NotFoundError('NO_OPERATION', `no operation ${id}`, { next: ['ferry ops --all'] });
     return found;
   }
 }
@@ -56,7 +58,11 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
     startedAt: new Date(record.startedAtMs).toISOString(),
     endedAt: record.endedAtMs === null ? null : new Date(record.endedAtMs).toISOString(),
     commitAt: record.commitAt,
-    steps: record.plan.steps.map((step, i) => ({ kind: step.kind, text: explainStep(step), mark: record.steps[i]?.mark ?? 'none' })),
+    steps: record.plan.steps.map((step, i) => ({
+      kind: step.kind,
+      text: explainStep(step),
+      mark: record.steps[i]?.mark ?? 'none',
+    })),
     progress: record.kind === 'move' ? moveProgress(record, running) : null,
     pauses: running?.pauses ?? host.pauses.get(record.id) ?? [],
   };
@@ -70,7 +76,9 @@ const BEFORE_END = 99;
 function moveProgress(record: OperationRecord, running: Running | null): OperationProgress {
   const { steps } = record.plan;
   const marks = record.steps.map((step) => step.mark);
-  const targets = steps.flatMap((step) => (step.kind === 'snapshot' ? step.disks.map((disk) => disk.target) : []));
+  const targets = steps.flatMap((step) =>
+    step.kind === 'snapshot' ? step.disks.map((disk) => disk.target) : [],
+  );
   const isDone = record.outcome === 'committed';
   const isSwitched = steps.some((step, i) => step.kind === 'pivot' && marks[i] === 'done');
   const at = running?.progress ?? null;
@@ -80,18 +88,33 @@ function moveProgress(record: OperationRecord, running: Running | null): Operati
   const part = at?.kind === 'copy-image' ? fraction(report) : 0;
   const share = copies.length === 0 ? 1 : Math.min(1, (copied + part) / copies.length);
   const percent = isDone ? 100 : isSwitched ? BEFORE_END : Math.floor(COPY_SHARE * share);
-  const phase = isDone ? 'done' : record.direction === 'back' ? 'undoing' : phaseOf(at?.kind ?? null, isSwitched);
+  const phase = isDone
+    ? 'done'
+    : record.direction === 'back'
+      ? 'undoing'
+      : phaseOf(at?.kind ?? null, isSwitched);
   return {
     phase,
     percent,
     doneBytes: report.doneBytes,
     totalBytes: report.totalBytes,
     ready: isSwitched,
-    disks: targets.map((target) => ({ target, phase, doneBytes: report.doneBytes, totalBytes: report.totalBytes })),
+    disks: targets.map((target) => ({
+      target,
+      phase,
+      doneBytes: report.doneBytes,
+      totalBytes: report.totalBytes,
+    })),
   };
 }
 
-function fraction({ doneBytes, totalBytes }: { readonly doneBytes: bigint; readonly totalBytes: bigint }): number {
+function fraction({
+  doneBytes,
+  totalBytes,
+}: {
+  readonly doneBytes: bigint;
+  readonly totalBytes: bigint;
+}): number {
   return totalBytes === 0n ? 0 : Number((doneBytes * 1000n) / totalBytes) / 1000;
 }
 

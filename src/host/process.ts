@@ -30,7 +30,11 @@ function statOf(pid: number): ProcessStat | null {
   // The second field is the name in brackets and may hold anything.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   const field = (number: number): string => fields[number - 3] ?? '0';
-  return { state: field(3), startTicks: Number(field(22)), cpuTicks: BigInt(field(14)) + BigInt(field(15)) };
+  return {
+    state: field(3),
+    startTicks: Number(field(22)),
+    cpuTicks: BigInt(field(14)) + BigInt(field(15)),
+  };
 }
 
 /** Linux counts process times in ticks of USER_HZ, which is 100 everywhere. */
@@ -41,7 +45,9 @@ export const cpuTimeNs = (pid: number): bigint => (statOf(pid)?.cpuTicks ?? 0n) 
 /** A zombie counts as dead: where PID 1 reaps slowly it may stay for seconds. */
 export function isAlive({ pid, startTicks }: Identity): boolean {
   const found = statOf(pid);
-  return found !== null && found.startTicks === startTicks && found.state !== 'Z' && found.state !== 'X';
+  return (
+    found !== null && found.startTicks === startTicks && found.state !== 'Z' && found.state !== 'X'
+  );
 }
 
 /** The QEMU that a pid file names: alive, and with our socket on its command line. Null: not there. */
@@ -70,7 +76,10 @@ export interface RunAs {
  *
  * Resolves when the process exists. `exited` resolves, with its last words, if it goes while we are there.
  */
-export async function launch(start: QemuStart, runAs: RunAs | null): Promise<{ readonly exited: Promise<string> }> {
+export async function launch(
+  start: QemuStart,
+  runAs: RunAs | null,
+): Promise<{ readonly exited: Promise<string> }> {
   await mkdir(dirname(start.logFile), { recursive: true, mode: 0o700 });
   const log = openSync(start.logFile, 'a', 0o600);
   try {
@@ -78,14 +87,23 @@ export async function launch(start: QemuStart, runAs: RunAs | null): Promise<{ r
       detached: true,
       stdio: ['ignore', log, log],
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...start.env },
-      ...(runAs ?? {}),
+      ...(runAs === null ? {} : { uid: runAs.uid, gid: runAs.gid }),
     });
     const exited = new Promise<string>((resolve) => {
-      child.on('exit', (code, signal) => resolve(signal === null ? `it ended with exit code ${code}` : `it was ended by ${signal}`));
+      child.on('exit', (code, by) =>
+        resolve(by === null ? `it ended with exit code ${code}` : `it was ended by ${by}`),
+      );
     });
     await new Promise<void>((resolve, reject) => {
       child.on('spawn', resolve);
-      child.on('error', (cause) => reject(new QemuError(`start ${start.emulator}: ${messageOf(cause)}; install QEMU or name another <emulator>`, { cause })));
+      child.on('error', (cause) =>
+        reject(
+          new QemuError(
+            `start ${start.emulator}: ${messageOf(cause)}; install QEMU or name another <emulator>`,
+            { cause },
+          ),
+        ),
+      );
     });
     child.unref();
     return { exited };
@@ -112,7 +130,12 @@ export async function end(identity: Identity): Promise<void> {
     await until(gone, TERM_TIMEOUT_MS, `QEMU ${identity.pid} ends`, 2);
   } catch {
     signal(identity, 'SIGKILL');
-    await until(gone, KILL_TIMEOUT_MS, `QEMU ${identity.pid} ends after SIGKILL; it hangs in its storage, see 'dmesg'`, 5);
+    await until(
+      gone,
+      KILL_TIMEOUT_MS,
+      `QEMU ${identity.pid} ends after SIGKILL; it hangs in its storage, see 'dmesg'`,
+      5,
+    );
   }
 }
 

@@ -49,7 +49,9 @@ export async function reconcile(host: Host, uuid: string): Promise<void> {
   // It may have gone in between; then there is nothing left to do.
   const gone = new StateError('OPERATION_INVALID', 'domain is not running');
   await host
-    .operate(uuid, (record) => (record?.live == null ? refuse(gone) : found.plan(record, record.live)))
+    .operate(uuid, (record) =>
+      record?.live == null ? refuse(gone) : found.plan(record, record.live),
+    )
     .catch((error: unknown) => {
       if (error !== gone) throw error;
     });
@@ -66,12 +68,23 @@ async function lookAt(host: Host, uuid: string): Promise<Found> {
   try {
     return await compare(host, record, live, monitor, pidFile);
   } catch (error) {
-    if (error instanceof QemuError && error.qmpClass === 'Gone' && (await host.guestOf(uuid).monitor()) === null) return died;
+    if (
+      error instanceof QemuError &&
+      error.qmpClass === 'Gone' &&
+      (await host.guestOf(uuid).monitor()) === null
+    )
+      return died;
     throw error;
   }
 }
 
-async function compare(host: Host, record: DomainRecord, live: LiveRecord, monitor: Monitor, pidFile: string): Promise<Found> {
+async function compare(
+  host: Host,
+  record: DomainRecord,
+  live: LiveRecord,
+  monitor: Monitor,
+  pidFile: string,
+): Promise<Found> {
   const { status } = await monitor.execute('query-status', {});
   if (status === 'shutdown') return ended(host, live, pidFile);
   const jobs = live.mirrors.length === 0 ? new Map<string, Job>() : await queryJobs(monitor);
@@ -85,7 +98,8 @@ async function compare(host: Host, record: DomainRecord, live: LiveRecord, monit
 
 /** The guest powered off; QEMU stands still with its images open (`-no-shutdown`), so that we decide what comes next. */
 function ended(host: Host, live: LiveRecord, pidFile: string): Found {
-  const again = host.rebooting.delete(live.definition.uuid) || live.definition.onPoweroff === 'restart';
+  const again =
+    host.rebooting.delete(live.definition.uuid) || live.definition.onPoweroff === 'restart';
   if (again) return { plan: (record) => planRestart(record) };
   if (live.definition.onPoweroff === 'preserve') return null;
   return { plan: (record, now) => planStop(record, now, 'shutdown', pidFile) };
@@ -99,7 +113,15 @@ function stateChanges(live: LiveRecord, found: DomainState | null): readonly Cha
   const lifecycle =
     found?.state === 'running'
       ? ({ event: 'resumed', detail: 'unpaused' } as const)
-      : ({ event: 'suspended', detail: found?.reason === 'I/O error' ? 'I/O error' : found?.reason === 'watchdog' ? 'watchdog' : 'paused' } as const);
+      : ({
+          event: 'suspended',
+          detail:
+            found?.reason === 'I/O error'
+              ? 'I/O error'
+              : found?.reason === 'watchdog'
+                ? 'watchdog'
+                : 'paused',
+        } as const);
   if (found === null) return [];
   return [
     { change: 'state', state: found },
@@ -113,17 +135,25 @@ function readyChanges(record: DomainRecord, jobs: ReadonlyMap<string, Job>): rea
     const path = localPath(topOf(disk).source);
     return [
       { change: 'mirror-ready', target: disk.target, ready: 'yes' },
-      { change: 'event', event: { type: 'block-job', path, target: disk.target, job: 'copy', status: 'ready' } },
+      {
+        change: 'event',
+        event: { type: 'block-job', path, target: disk.target, job: 'copy', status: 'ready' },
+      },
     ];
   });
 }
 
-function lostMirrors(record: DomainRecord, jobs: ReadonlyMap<string, Job>): readonly (Mirrored & { readonly error: string })[] {
+function lostMirrors(
+  record: DomainRecord,
+  jobs: ReadonlyMap<string, Job>,
+): readonly (Mirrored & { readonly error: string })[] {
   return mirrorsOf(record).flatMap((mirrored) => {
     // A move sees to its own jobs.
     if (mirrored.record.move) return [];
     const job = jobs.get(mirrored.mirror.jobId);
     if (job === undefined) return [{ ...mirrored, error: 'the job is gone from QEMU' }];
-    return job.info.status === 'concluded' ? [{ ...mirrored, error: job.info.error ?? 'the job ended' }] : [];
+    return job.info.status === 'concluded'
+      ? [{ ...mirrored, error: job.info.error ?? 'the job ended' }]
+      : [];
   });
 }

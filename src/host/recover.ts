@@ -9,7 +9,12 @@ import { startDomain } from './domain-verbs.js';
 import type { Host } from './host.js';
 
 /** Kinds of steps after whose end a guest may stand still until `resume-guest`. */
-const standsStill: ReadonlySet<string> = new Set(['pivot', 'snapshot', 'start-qemu', 'resume-guest']);
+const standsStill: ReadonlySet<string> = new Set([
+  'pivot',
+  'snapshot',
+  'start-qemu',
+  'resume-guest',
+]);
 
 /**
  * Resolves when no guest stands still because of us and every guest was looked at. Long operations then still run:
@@ -22,7 +27,10 @@ export async function recover(host: Host): Promise<{ readonly going: readonly Pr
   await Promise.all(first.map((operation) => untilGuestRuns(host, operation)));
   const going = rest.map((operation) => goOn(host, operation));
   // A long one (a move) must not keep the sockets shut; the others take milliseconds.
-  await Promise.race([Promise.allSettled(going), new Promise((resolve) => setTimeout(resolve, PATIENCE_MS).unref())]);
+  await Promise.race([
+    Promise.allSettled(going),
+    new Promise((resolve) => setTimeout(resolve, PATIENCE_MS).unref()),
+  ]);
   for (const { uuid, live } of host.known.all()) {
     if (live !== null) host.look(uuid);
   }
@@ -43,7 +51,10 @@ async function untilGuestRuns(host: Host, operation: OperationRecord): Promise<v
   const beyond = new Promise<void>((resolve) => {
     const timer = setInterval(() => {
       const step = host.running.get(operation.id)?.progress;
-      if (step === undefined || (step !== null && !standsStill.has(step.kind) && step.state === 'doing')) {
+      if (
+        step === undefined ||
+        (step !== null && !standsStill.has(step.kind) && step.state === 'doing')
+      ) {
         clearInterval(timer);
         resolve();
       }
@@ -57,7 +68,10 @@ async function goOn(host: Host, operation: OperationRecord): Promise<void> {
     await host.resumeOperation(operation);
   } catch (error) {
     // Rolled back, or waiting for a person: the journal says so, and so does `ferry ops`.
-    host.log.warn({ operation: operation.id, domain: operation.domainName, error: messageOf(error) }, 'operation went on and ended with an error');
+    host.log.warn(
+      { operation: operation.id, domain: operation.domainName, error: messageOf(error) },
+      'operation went on and ended with an error',
+    );
   }
 }
 

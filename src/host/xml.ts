@@ -16,11 +16,15 @@ export function domainXml(record: DomainRecord, inactive: boolean): string {
   const printed = cache.get(record) ?? { live: null, inactive: null };
   cache.set(record, printed);
   if (record.live !== null && !inactive) {
-    printed.live ??= printDefinition(record.live.definition, { id: record.live.id, inactive: false });
+    printed.live ??= printDefinition(record.live.definition, {
+      id: record.live.id,
+      inactive: false,
+    });
     return printed.live;
   }
   const definition = record.persistent ?? record.live?.definition;
-  if (definition === undefined) throw new StateError('OPERATION_INVALID', `domain '${record.name}' is going`);
+  if (definition === undefined)
+    throw new StateError('OPERATION_INVALID', `domain '${record.name}' is going`);
   printed.inactive ??= printDefinition(definition, { id: null, inactive: true });
   return printed.inactive;
 }

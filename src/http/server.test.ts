@@ -338,7 +338,8 @@ const seqs = (events: readonly StreamedEvent[]): readonly number[] => events.map
 
 test('a reader of events that names its last one gets what it missed, then what comes', async (t) => {
   const { host, client } = await serve(t);
-  for (let i = 0; i < 3; i++) host.emit({ type: 'lifecycle', id: 3, event: 'started', detail: 'booted' });
+  for (let i = 0; i < 3; i++)
+    host.emit({ type: 'lifecycle', id: 3, event: 'started', detail: 'booted' });
   const events = client.events(1, {
     onOpen: () => host.emit({ type: 'lifecycle', id: 3, event: 'stopped', detail: 'destroyed' }),
   });
@@ -347,7 +348,8 @@ test('a reader of events that names its last one gets what it missed, then what 
 
 test('Last-Event-ID goes before ?after=', async (t) => {
   const { host, socketPath } = await serve(t);
-  for (let i = 0; i < 3; i++) host.emit({ type: 'lifecycle', id: 3, event: 'started', detail: 'booted' });
+  for (let i = 0; i < 3; i++)
+    host.emit({ type: 'lifecycle', id: 3, event: 'started', detail: 'booted' });
   const sent = request({
     socketPath,
     path: '/v1/events?after=0',

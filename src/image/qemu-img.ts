@@ -20,7 +20,8 @@ export interface Owner {
 
 /** The images of this host. `qemuImg` is the binary, found in PATH when it has no slash. */
 export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): ImageStore {
-  const run = (args: readonly string[], timeoutMs = TOOL_TIMEOUT_MS): Promise<string> => runTool(qemuImg, args, timeoutMs);
+  const run = (args: readonly string[], timeoutMs = TOOL_TIMEOUT_MS): Promise<string> =>
+    runTool(qemuImg, args, timeoutMs);
   return {
     stat,
     info: (path, format) => info(run, path, format),
@@ -50,7 +51,12 @@ export function runTool(tool: string, args: readonly string[], timeoutMs: number
   return new Promise((resolve, reject) => {
     execFile(tool, args, { timeout: timeoutMs, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
-      else reject(new QemuError(`${tool} ${args[0] ?? ''}: ${stderr.trim() || error.message}`, { cause: error }));
+      else
+        reject(
+          new QemuError(`${tool} ${args[0] ?? ''}: ${stderr.trim() || error.message}`, {
+            cause: error,
+          }),
+        );
     });
   });
 }
@@ -58,13 +64,24 @@ export function runTool(tool: string, args: readonly string[], timeoutMs: number
 async function stat(path: string): Promise<FileFacts | null> {
   try {
     const found = await fs.stat(path, { bigint: true });
-    const kind = found.isFile() ? 'file' : found.isBlockDevice() ? 'block' : found.isDirectory() ? 'folder' : 'other';
+    const kind = found.isFile()
+      ? 'file'
+      : found.isBlockDevice()
+        ? 'block'
+        : found.isDirectory()
+          ? 'folder'
+          : 'other';
     const can = (mode: number): Promise<boolean> =>
       fs.access(path, mode).then(
         () => true,
         () => false,
       );
-    return { kind, sizeBytes: found.size, readable: await can(constants.R_OK), writable: await can(constants.W_OK) };
+    return {
+      kind,
+      sizeBytes: found.size,
+      readable: await can(constants.R_OK),
+      writable: await can(constants.W_OK),
+    };
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return null;
     throw new SystemError(`look at ${path}: ${messageOf(error)}`, { cause: error });
@@ -80,14 +97,18 @@ const infoSchema = z.object({
   encrypted: z.boolean().optional(),
   snapshots: z.array(z.unknown()).optional(),
   'format-specific': z
-    .object({ data: z.looseObject({ 'data-file': z.string().optional(), corrupt: z.boolean().optional() }) })
+    .object({
+      data: z.looseObject({ 'data-file': z.string().optional(), corrupt: z.boolean().optional() }),
+    })
     .optional(),
 });
 
 async function info(run: Run, path: string, format: Format): Promise<ImageInfo | null> {
   if ((await stat(path)) === null) return null;
   // -U: a guest may have it open; only the header is read.
-  const said = infoSchema.parse(JSON.parse(await run(['info', '-U', '--output=json', jsonName(path, format)])));
+  const said = infoSchema.parse(
+    JSON.parse(await run(['info', '-U', '--output=json', jsonName(path, format)])),
+  );
   const data = said['format-specific']?.data;
   const special = [
     ...(data?.['data-file'] === undefined ? [] : [`an external data file (${data['data-file']})`]),
@@ -114,7 +135,12 @@ const jsonName = (path: string, format: Format, backing: Backing | null = null):
   `json:${JSON.stringify({
     driver: format,
     file: protocolOf(path),
-    ...(format === 'qcow2' ? { backing: backing === null ? null : { driver: backing.format, file: protocolOf(backing.path) } } : {}),
+    ...(format === 'qcow2'
+      ? {
+          backing:
+            backing === null ? null : { driver: backing.format, file: protocolOf(backing.path) },
+        }
+      : {}),
   })}`;
 
 const protocolOf = (path: string): { readonly driver: string; readonly filename: string } => ({
@@ -123,16 +149,29 @@ const protocolOf = (path: string): { readonly driver: string; readonly filename:
 });
 
 async function create(run: Run, image: CreateImage): Promise<void> {
-  const backing = image.backing === null ? [] : ['-u', '-b', image.backing.path, '-F', image.backing.format];
-  const options = image.clusterSizeBytes === null ? [] : ['-o', `cluster_size=${image.clusterSizeBytes}`];
-  await run(['create', '-q', '-f', image.format, ...backing, ...options, image.path, image.sizeBytes.toString()]);
+  const backing =
+    image.backing === null ? [] : ['-u', '-b', image.backing.path, '-F', image.backing.format];
+  const options =
+    image.clusterSizeBytes === null ? [] : ['-o', `cluster_size=${image.clusterSizeBytes}`];
+  await run([
+    'create',
+    '-q',
+    '-f',
+    image.format,
+    ...backing,
+    ...options,
+    image.path,
+    image.sizeBytes.toString(),
+  ]);
   await sync(image.path);
 }
 
 const mapSchema = z.array(z.object({ present: z.boolean(), data: z.boolean() }));
 
 async function isEmpty(run: Run, path: string, format: Format): Promise<boolean> {
-  const map = mapSchema.parse(JSON.parse(await run(['map', '-U', '--output=json', jsonName(path, format)])));
+  const map = mapSchema.parse(
+    JSON.parse(await run(['map', '-U', '--output=json', jsonName(path, format)])),
+  );
   // With no backing opened, what the image does not hold itself is `present: false`; explicit zeroes are its own.
   return map.every((extent) => !extent.data && !extent.present);
 }
@@ -140,7 +179,9 @@ async function isEmpty(run: Run, path: string, format: Format): Promise<boolean>
 /** `cp` knows holes, reflinks and copy_file_range, which Node does not (measured: as fast as it gets on local storage). */
 async function copy({ from, to, onProgress, signal }: CopyImage): Promise<void> {
   const total = (await fs.stat(from)).blocks * 512;
-  const child = spawn('cp', ['--sparse=always', '--reflink=auto', '--', from, to], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn('cp', ['--sparse=always', '--reflink=auto', '--', from, to], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   const abort = (): void => void child.kill('SIGKILL');
   signal.addEventListener('abort', abort);
   if (signal.aborted) abort();
@@ -157,8 +198,12 @@ async function copy({ from, to, onProgress, signal }: CopyImage): Promise<void> 
       child.on('close', resolve);
       child.on('error', reject);
     });
-    if (signal.aborted) throw new StateError('OPERATION_ABORTED', `copy ${from} to ${to}: canceled`);
-    if (code !== 0) throw new SystemError(`copy ${from} to ${to}: ${complaint.trim() || `cp ended with ${code}`}; make room or check the path, then try again`);
+    if (signal.aborted)
+      throw new StateError('OPERATION_ABORTED', `copy ${from} to ${to}: canceled`);
+    if (code !== 0)
+      throw new SystemError(
+        `copy ${from} to ${to}: ${complaint.trim() || `cp ended with ${code}`}; make room or check the path, then try again`,
+      );
   } finally {
     clearInterval(progress);
     signal.removeEventListener('abort', abort);

@@ -41,7 +41,10 @@ export async function needMonitor(world: DomainWorld, doing: string): Promise<Mo
 }
 
 /** Does `body` when QEMU is there; what is gone with it needs no undoing. */
-export async function ifAlive(world: DomainWorld, body: (monitor: Monitor) => Promise<void>): Promise<void> {
+export async function ifAlive(
+  world: DomainWorld,
+  body: (monitor: Monitor) => Promise<void>,
+): Promise<void> {
   const monitor = await world.monitor();
   if (monitor === null) return;
   try {

@@ -52,6 +52,8 @@ const fileOf = (options: Extract<Step, { readonly kind: 'open-node' }>['options'
 
 /** A whole plan as text, with its commit step marked. */
 export function explain(plan: Plan): string {
-  const lines = plan.steps.map((step, i) => `${i === plan.commitAt ? '*' : ' '} ${i} ${step.kind}: ${explainStep(step)}`);
+  const lines = plan.steps.map(
+    (step, i) => `${i === plan.commitAt ? '*' : ' '} ${i} ${step.kind}: ${explainStep(step)}`,
+  );
   return [`${plan.operation} ${plan.domainName}`, ...lines].join('\n');
 }

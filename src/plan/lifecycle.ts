@@ -9,7 +9,10 @@ import { localPath } from '../block/layer.js';
 import { mirrorsOf } from './mirror-end.js';
 import type { Plan, QemuStart, Step } from './step.js';
 
-const lifecycle = (id: number, change: LifecycleChange): Change => ({ change: 'event', event: { type: 'lifecycle', id, change } });
+const lifecycle = (id: number, change: LifecycleChange): Change => ({
+  change: 'event',
+  event: { type: 'lifecycle', id, change },
+});
 
 interface Named {
   readonly uuid: string;
@@ -20,7 +23,11 @@ function plan(operation: string, domain: Named, steps: readonly Step[], commitAt
   return { operation, domain: domain.uuid, domainName: domain.name, steps, commitAt };
 }
 
-export function planDefine(definition: Definition, chains: readonly RecordedChain[], known: DomainRecord | null): Plan {
+export function planDefine(
+  definition: Definition,
+  chains: readonly RecordedChain[],
+  known: DomainRecord | null,
+): Plan {
   const detail = known?.persistent == null ? 'added' : 'updated';
   const changes: readonly Change[] = [
     { change: 'define', definition, chains },
@@ -31,7 +38,10 @@ export function planDefine(definition: Definition, chains: readonly RecordedChai
 
 export function planUndefine(record: DomainRecord): Plan {
   // A running domain goes on as a transient one and keeps its snapshots.
-  const changes: readonly Change[] = [lifecycle(record.live?.id ?? -1, { event: 'undefined', detail: 'removed' }), { change: 'undefine' }];
+  const changes: readonly Change[] = [
+    lifecycle(record.live?.id ?? -1, { event: 'undefined', detail: 'removed' }),
+    { change: 'undefine' },
+  ];
   return plan('undefine', record, [{ kind: 'record', changes }]);
 }
 
@@ -47,17 +57,32 @@ export interface Start {
 }
 
 /** QEMU comes up stopped and is known before its guest runs, so that no crash leaves one that nobody knows. */
-export function planStart(operation: 'start' | 'create', { live, qemu, paused, nvram }: Start): Plan {
+export function planStart(
+  operation: 'start' | 'create',
+  { live, qemu, paused, nvram }: Start,
+): Plan {
   const { definition, id } = live;
   const start: Step = { kind: 'start-qemu', start: qemu, changes: [{ change: 'start', live }] };
-  const before: readonly Step[] = nvram === null ? [start] : [{ kind: 'create-nvram', ...nvram }, start];
+  const before: readonly Step[] =
+    nvram === null ? [start] : [{ kind: 'create-nvram', ...nvram }, start];
   const started = lifecycle(id, { event: 'started', detail: 'booted' });
   const rest: Step = paused
-    ? { kind: 'record', changes: [{ change: 'state', state: { state: 'paused', reason: 'user' } }, started, lifecycle(id, { event: 'suspended', detail: 'paused' })] }
+    ? {
+        kind: 'record',
+        changes: [
+          { change: 'state', state: { state: 'paused', reason: 'user' } },
+          started,
+          lifecycle(id, { event: 'suspended', detail: 'paused' }),
+        ],
+      }
     : {
         kind: 'resume-guest',
         when: 'always',
-        changes: [{ change: 'state', state: { state: 'running', reason: 'booted' } }, lifecycle(id, { event: 'resumed', detail: 'unpaused' }), started],
+        changes: [
+          { change: 'state', state: { state: 'running', reason: 'booted' } },
+          lifecycle(id, { event: 'resumed', detail: 'unpaused' }),
+          started,
+        ],
       };
   return plan(operation, definition, [...before, rest], before.length);
 }
@@ -85,14 +110,23 @@ export const planSignal = (record: DomainRecord, verb: 'shutdown' | 'reboot' | '
 export const planRestart = (record: DomainRecord): Plan =>
   plan('reboot (restart)', record, [
     { kind: 'signal-guest', signal: 'reset' },
-    { kind: 'resume-guest', when: 'always', changes: [{ change: 'event', event: { type: 'reboot' } }] },
+    {
+      kind: 'resume-guest',
+      when: 'always',
+      changes: [{ change: 'event', event: { type: 'reboot' } }],
+    },
   ]);
 
 /** Why a QEMU is no more. */
 export type StopReason = 'destroyed' | 'shutdown' | 'crashed' | 'failed';
 
 /** Ends a QEMU if it is still there, and records that it is gone. Used for destroy, for a guest's poweroff, and for deaths. */
-export function planStop(record: DomainRecord, live: LiveRecord, reason: StopReason, pidFile: string): Plan {
+export function planStop(
+  record: DomainRecord,
+  live: LiveRecord,
+  reason: StopReason,
+  pidFile: string,
+): Plan {
   const state = stateAfter[reason];
   const owed = owedText(record);
   const changes: readonly Change[] = [
@@ -128,7 +162,10 @@ function dropped(record: DomainRecord): readonly Change[] {
       live: path,
     });
     return [
-      { change: 'event', event: { type: 'block-job', path, target: disk.target, job: 'copy', status: 'failed' } },
+      {
+        change: 'event',
+        event: { type: 'block-job', path, target: disk.target, job: 'copy', status: 'failed' },
+      },
       { change: 'event', event: { type: 'monitor', event: 'MIRROR_DROPPED', details } },
     ];
   });

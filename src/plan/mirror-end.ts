@@ -33,8 +33,15 @@ export function mirrorsOf(record: DomainRecord): readonly Mirrored[] {
   const live = record.live;
   if (live === null) return [];
   return live.mirrors.map((mirror) => {
-    const disk = present(live.definition.disks.find((d) => d.target === mirror.target), 'a mirror has its disk');
-    return { disk, mirror: present(disk.mirror, 'a mirrored disk shows its mirror'), record: mirror };
+    const disk = present(
+      live.definition.disks.find((d) => d.target === mirror.target),
+      'a mirror has its disk',
+    );
+    return {
+      disk,
+      mirror: present(disk.mirror, 'a mirrored disk shows its mirror'),
+      record: mirror,
+    };
   });
 }
 
@@ -43,28 +50,40 @@ export function planReopen(request: MirrorEnd, snapshot: Snapshot): Plan | Refus
   const live = needLive(request.record);
   if (isRefusal(live)) return live;
   const wanted = snapshot.disks.filter((disk) => disk.mirror !== null);
-  if (wanted.length === 0) return refuse(invalid(`snapshot '${snapshot.name}' has no mirrored disk`));
+  if (wanted.length === 0)
+    return refuse(invalid(`snapshot '${snapshot.name}' has no mirrored disk`));
   const mirrors: Mirrored[] = [];
   for (const { name, image } of wanted) {
-    const found = mirrorsOf(request.record).find((m) => m.disk.target === name && m.record.snapshot === snapshot.name);
+    const found = mirrorsOf(request.record).find(
+      (m) => m.disk.target === name && m.record.snapshot === snapshot.name,
+    );
     if (found === undefined) {
       return refuse(
-        invalid(`disk '${name}' of snapshot '${snapshot.name}' has no mirror any more; keep the source with REMOVE_MIRROR, or forget the snapshot with METADATA_ONLY`),
+        invalid(
+          `disk '${name}' of snapshot '${snapshot.name}' has no mirror any more; keep the source with REMOVE_MIRROR, or forget the snapshot with METADATA_ONLY`,
+        ),
       );
     }
     const source = topOf(found.disk).source;
     if (image === null || !sameSource(source, image.source)) {
-      return refuse(invalid(`disk '${name}' is no longer on the layer of snapshot '${snapshot.name}': it is on ${showSource(source)}`));
+      return refuse(
+        invalid(
+          `disk '${name}' is no longer on the layer of snapshot '${snapshot.name}': it is on ${showSource(source)}`,
+        ),
+      );
     }
     mirrors.push(found);
   }
-  return pivotPlan(request, mirrors, 'snapshot-delete (reopen-mirror)', [{ change: 'delete-snapshot', name: snapshot.name }]);
+  return pivotPlan(request, mirrors, 'snapshot-delete (reopen-mirror)', [
+    { change: 'delete-snapshot', name: snapshot.name },
+  ]);
 }
 
 /** virDomainSnapshotDelete with REMOVE_MIRROR: the guest stays on the source. */
 export function planRemove(request: MirrorEnd, snapshot: Snapshot): Plan | Refusal {
   const forget: Change = { change: 'delete-snapshot', name: snapshot.name };
-  if (request.record.live === null) return settleOwed(request.record, 'snapshot-delete (remove-mirror)', forget);
+  if (request.record.live === null)
+    return settleOwed(request.record, 'snapshot-delete (remove-mirror)', forget);
   if (snapshot.disks.every((disk) => disk.mirror === null)) {
     return refuse(invalid(`snapshot '${snapshot.name}' has no mirrored disk`));
   }
@@ -75,10 +94,15 @@ export function planRemove(request: MirrorEnd, snapshot: Snapshot): Plan | Refus
 /** virDomainSnapshotDelete with METADATA_ONLY: the object is forgotten, its mirrors go on as copy jobs. */
 export function planForget(record: DomainRecord, snapshot: Snapshot): Plan | Refusal {
   const forget: Change = { change: 'delete-snapshot', name: snapshot.name };
-  if (record.live === null && record.owed !== null) return settleOwed(record, 'snapshot-delete (metadata)', forget);
+  if (record.live === null && record.owed !== null)
+    return settleOwed(record, 'snapshot-delete (metadata)', forget);
   const owned = mirrorsOf(record).filter((m) => m.record.snapshot === snapshot.name);
   const changes: readonly Change[] = [
-    ...owned.map(({ disk }) => ({ change: 'mirror-owner' as const, target: disk.target, snapshot: null })),
+    ...owned.map(({ disk }) => ({
+      change: 'mirror-owner' as const,
+      target: disk.target,
+      snapshot: null,
+    })),
     forget,
   ];
   return {
@@ -112,18 +136,36 @@ export function planBlockJobEnd(request: BlockJobEnd): Plan | Refusal {
   const live = needLive(request.record);
   if (isRefusal(live)) return live;
   const disk = findDisk(live.definition, request.path);
-  if (disk === null) return refuse(new RequestError('INVALID_ARG', `disk '${request.path}' not found in domain`));
+  if (disk === null)
+    return refuse(new RequestError('INVALID_ARG', `disk '${request.path}' not found in domain`));
   const all = mirrorsOf(request.record);
   const found = all.find((m) => m.disk.target === disk.target);
-  if (found === undefined) return refuse(new RequestError('INVALID_ARG', `disk ${disk.target} does not have an active block job`));
+  if (found === undefined)
+    return refuse(
+      new RequestError('INVALID_ARG', `disk ${disk.target} does not have an active block job`),
+    );
   if (found.record.move) {
-    return refuse(invalid(`block job on disk '${disk.target}' belongs to a move, which ends it itself; 'ferry ops' shows its number, 'ferry ops cancel N' stops it`));
+    return refuse(
+      invalid(
+        `block job on disk '${disk.target}' belongs to a move, which ends it itself; 'ferry ops' shows its number, 'ferry ops cancel N' stops it`,
+      ),
+    );
   }
   if (found.mirror.ready === 'abort' || found.mirror.ready === 'pivot') {
     return refuse(invalid(`block job on disk '${disk.target}' is still being ended`));
   }
-  if (!request.pivot) return dropPlan(request, [found], found.mirror.ready === 'yes' ? 'seal' : 'force', 'blockjob (abort)', []);
-  const together = found.record.snapshot === null ? [] : all.filter((m) => m.record.snapshot === found.record.snapshot);
+  if (!request.pivot)
+    return dropPlan(
+      request,
+      [found],
+      found.mirror.ready === 'yes' ? 'seal' : 'force',
+      'blockjob (abort)',
+      [],
+    );
+  const together =
+    found.record.snapshot === null
+      ? []
+      : all.filter((m) => m.record.snapshot === found.record.snapshot);
   const others = together.filter((m) => m !== found).map((m) => m.disk.target);
   if (others.length > 0) {
     return refuse(
@@ -133,33 +175,60 @@ export function planBlockJobEnd(request: BlockJobEnd): Plan | Refusal {
       ),
     );
   }
-  const forget: readonly Change[] = found.record.snapshot === null ? [] : [{ change: 'delete-snapshot', name: found.record.snapshot }];
+  const forget: readonly Change[] =
+    found.record.snapshot === null
+      ? []
+      : [{ change: 'delete-snapshot', name: found.record.snapshot }];
   return pivotPlan(request, [found], 'blockjob (pivot)', forget);
 }
 
 /** A mirror whose job failed or was ended behind our back: the guest is on the source, and everybody is told. */
-export function planLost(request: MirrorEnd, lost: readonly (Mirrored & { readonly error: string })[]): Plan {
+export function planLost(
+  request: MirrorEnd,
+  lost: readonly (Mirrored & { readonly error: string })[],
+): Plan {
   const base = dropPlan(request, lost, 'force', 'mirror lost', []);
   const told = lost.flatMap(({ disk, mirror, error }): readonly Change[] => {
     const path = localPath(topOf(disk).source);
-    const details = JSON.stringify({ disk: disk.target, source: path, mirror: localPath(mirror.image.source), live: path, reason: error });
+    const details = JSON.stringify({
+      disk: disk.target,
+      source: path,
+      mirror: localPath(mirror.image.source),
+      live: path,
+      reason: error,
+    });
     return [
-      { change: 'event', event: { type: 'block-job', path, target: disk.target, job: 'copy', status: 'failed' } },
+      {
+        change: 'event',
+        event: { type: 'block-job', path, target: disk.target, job: 'copy', status: 'failed' },
+      },
       { change: 'event', event: { type: 'monitor', event: 'MIRROR_DROPPED', details } },
     ];
   });
   const known = base.steps.at(-1)?.changes?.filter((change) => change.change !== 'event') ?? [];
-  return { ...base, steps: [...base.steps.slice(0, -1), { kind: 'record', changes: [...known, ...told] }] };
+  return {
+    ...base,
+    steps: [...base.steps.slice(0, -1), { kind: 'record', changes: [...known, ...told] }],
+  };
 }
 
 /** Law 4 over `mirrors`; `also` becomes known with the switch. */
-function pivotPlan(request: MirrorEnd, mirrors: readonly Mirrored[], operation: string, also: readonly Change[]): Plan | Refusal {
+function pivotPlan(
+  request: MirrorEnd,
+  mirrors: readonly Mirrored[],
+  operation: string,
+  also: readonly Change[],
+): Plan | Refusal {
   const unready = mirrors.find(({ mirror }) => mirror.ready !== 'yes');
   if (unready !== undefined) {
     return refuse(
-      new StateError('BLOCK_COPY_ACTIVE', `block job '${unready.mirror.jobId}' not ready for pivot yet`, {
-        next: [`virsh blockjob ${request.record.name} ${unready.disk.target}`],
-      }),
+      new StateError(
+        'BLOCK_COPY_ACTIVE',
+        `block job '${unready.mirror.jobId}' not ready for pivot yet`,
+        {
+          next: [`virsh blockjob ${request.record.name} ${unready.disk.target}`],
+        },
+      ),
     );
   }
   for (const mirrored of mirrors) {
@@ -170,7 +239,11 @@ function pivotPlan(request: MirrorEnd, mirrors: readonly Mirrored[], operation: 
   const pivot: Step = {
     kind: 'pivot',
     disks: mirrors.map(pivotDisk),
-    changes: [...mirrors.flatMap((m) => switched(request, m)), ...also, ...mirrors.map((m) => ended(m, 'completed'))],
+    changes: [
+      ...mirrors.flatMap((m) => switched(request, m)),
+      ...also,
+      ...mirrors.map((m) => ended(m, 'completed')),
+    ],
   };
   return {
     operation,
@@ -192,9 +265,14 @@ function checkChain(request: MirrorEnd, { disk, mirror, record }: Mirrored): Err
   if (record.made === 'ours') return null;
   const seen = request.files.get(showSource(mirror.image.source));
   const below = seen?.below ?? [];
-  const same = below.length === mirror.backing.length && below.every((image, i) => sameSource(image.source, mirror.backing[i]?.source ?? image.source));
+  const same =
+    below.length === mirror.backing.length &&
+    below.every((image, i) => sameSource(image.source, mirror.backing[i]?.source ?? image.source));
   if (!same) {
-    return new RequestError('CONFIG_UNSUPPORTED', `the backing chain of mirror ${showSource(mirror.image.source)} of disk '${disk.target}' changed since the snapshot was made; it was: ${mirror.backing.map((image) => showSource(image.source)).join(' ← ')}`);
+    return new RequestError(
+      'CONFIG_UNSUPPORTED',
+      `the backing chain of mirror ${showSource(mirror.image.source)} of disk '${disk.target}' changed since the snapshot was made; it was: ${mirror.backing.map((image) => showSource(image.source)).join(' ← ')}`,
+    );
   }
   for (const image of unopened({ disk, mirror, record })) {
     const path = localPath(image.source);
@@ -206,7 +284,10 @@ function checkChain(request: MirrorEnd, { disk, mirror, record }: Mirrored): Err
       );
     }
     if (facts.info.virtualSizeBytes > (seen?.info?.virtualSizeBytes ?? 0n)) {
-      return new RequestError('CONFIG_UNSUPPORTED', `image ${showSource(image.source)} below the mirror of disk '${disk.target}' is larger than the disk`);
+      return new RequestError(
+        'CONFIG_UNSUPPORTED',
+        `image ${showSource(image.source)} below the mirror of disk '${disk.target}' is larger than the disk`,
+      );
     }
   }
   return null;
@@ -219,7 +300,10 @@ function unopened({ disk, mirror }: Mirrored): readonly Layer[] {
 }
 
 const indexed = (images: readonly Image[]): readonly Layer[] =>
-  images.map((image) => ({ ...image, index: present(image.index, 'an image of a running domain has an index') }));
+  images.map((image) => ({
+    ...image,
+    index: present(image.index, 'an image of a running domain has an index'),
+  }));
 
 /** Base first, each over the one below by name. */
 function openBelow(mirrored: Mirrored): readonly Step[] {
@@ -230,7 +314,11 @@ function openBelow(mirrored: Mirrored): readonly Step[] {
     const next = below[i + 1];
     return {
       kind: 'open-node',
-      options: blockdevOptions(layer, { driver: mirrored.disk.driver, readOnly: true, backing: next === undefined ? null : formatNode(next) }),
+      options: blockdevOptions(layer, {
+        driver: mirrored.disk.driver,
+        readOnly: true,
+        backing: next === undefined ? null : formatNode(next),
+      }),
     };
   });
   return steps.filter((step) => step !== null).toReversed();
@@ -250,7 +338,9 @@ function pivotDisk(mirrored: Mirrored): PivotDisk {
     from: formatNode(topOf(disk)),
     to: formatNode(image),
     path: localPath(image.source),
-    swing: swings ? reopenOptions(image, { driver: disk.driver, readOnly: false, backing: formatNode(base) }) : null,
+    swing: swings
+      ? reopenOptions(image, { driver: disk.driver, readOnly: false, backing: formatNode(base) })
+      : null,
     header: null,
     offline: null,
   };
@@ -274,12 +364,21 @@ export function staleRoles(
   nowSeconds: number,
 ): readonly Change[] {
   const live = present(after[0], 'a disk has an image');
-  const gone = before.filter((image) => !after.some((kept) => sameSource(kept.source, image.source)));
+  const gone = before.filter(
+    (image) => !after.some((kept) => sameSource(kept.source, image.source)),
+  );
   return [
     ...gone.flatMap((image): readonly Change[] => {
       const path = localPath(image.source);
       if (path === null) return [];
-      const role = { path, role: 'stale', domain, target, live: showSource(live.source), sinceSeconds: nowSeconds } as const;
+      const role = {
+        path,
+        role: 'stale',
+        domain,
+        target,
+        live: showSource(live.source),
+        sinceSeconds: nowSeconds,
+      } as const;
       return [{ change: 'role', role }];
     }),
     ...after.map((image): Change => ({ change: 'forget-role', path: showSource(image.source) })),
@@ -289,7 +388,10 @@ export function staleRoles(
 /** Told after the switch, so the path is the new one (spec: semantics 2.6). */
 function ended({ disk, mirror }: Mirrored, status: 'completed' | 'canceled'): Change {
   const source = status === 'completed' ? mirror.image.source : topOf(disk).source;
-  return { change: 'event', event: { type: 'block-job', path: localPath(source), target: disk.target, job: 'copy', status } };
+  return {
+    change: 'event',
+    event: { type: 'block-job', path: localPath(source), target: disk.target, job: 'copy', status },
+  };
 }
 
 /** Everything of the former chain that the new one does not use, top first: a node in use cannot be closed. */
@@ -302,16 +404,29 @@ function closeFormer({ disk, mirror }: Mirrored): readonly Step[] {
     return [
       {
         kind: 'close-node',
-        options: blockdevOptions(layer, { driver: disk.driver, readOnly: i > 0, backing: next === undefined ? null : formatNode(next) }),
+        options: blockdevOptions(layer, {
+          driver: disk.driver,
+          readOnly: i > 0,
+          backing: next === undefined ? null : formatNode(next),
+        }),
       },
     ];
   });
 }
 
 /** Ends mirrors without switching. A sealed one (soft cancel of a READY copy) is left an exact point in time. */
-function dropPlan(request: MirrorEnd, mirrors: readonly Mirrored[], how: 'force' | 'seal', operation: string, also: readonly Change[]): Plan {
+function dropPlan(
+  request: MirrorEnd,
+  mirrors: readonly Mirrored[],
+  how: 'force' | 'seal',
+  operation: string,
+  also: readonly Change[],
+): Plan {
   const changes: readonly Change[] = [
-    ...mirrors.flatMap((m) => [{ change: 'mirror-end' as const, target: m.disk.target }, ...abandoned(request, m)]),
+    ...mirrors.flatMap((m) => [
+      { change: 'mirror-end' as const, target: m.disk.target },
+      ...abandoned(request, m),
+    ]),
     ...also,
     ...mirrors.map((m) => ended(m, 'canceled')),
   ];
@@ -319,7 +434,11 @@ function dropPlan(request: MirrorEnd, mirrors: readonly Mirrored[], how: 'force'
     const layer = present(indexed([mirror.image])[0], 'a mirror is an image');
     return {
       kind: 'close-node',
-      options: blockdevOptions(layer, { driver: disk.driver, readOnly: false, backing: formatNode(present(layersOf(disk)[1], 'a mirror stands over a base')) }),
+      options: blockdevOptions(layer, {
+        driver: disk.driver,
+        readOnly: false,
+        backing: formatNode(present(layersOf(disk)[1], 'a mirror stands over a base')),
+      }),
     };
   });
   return {
@@ -327,7 +446,10 @@ function dropPlan(request: MirrorEnd, mirrors: readonly Mirrored[], how: 'force'
     domain: request.record.uuid,
     domainName: request.record.name,
     steps: [
-      ...mirrors.map(({ mirror }): Step => ({ kind: how === 'seal' ? 'seal-job' : 'cancel-job', jobId: mirror.jobId })),
+      ...mirrors.map(({ mirror }): Step => ({
+        kind: how === 'seal' ? 'seal-job' : 'cancel-job',
+        jobId: mirror.jobId,
+      })),
       ...close,
       { kind: 'record', changes },
     ],

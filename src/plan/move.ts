@@ -16,7 +16,14 @@ import { present } from '../std/assert.js';
 import { RequestError, StateError } from '../std/errors.js';
 import { staleRoles } from './mirror-end.js';
 import type { OverlayDisk } from './overlay.js';
-import { commitJobId, copyJobId, filterNode, mirrorSteps, prepareSteps, snapshotStep } from './overlay.js';
+import {
+  commitJobId,
+  copyJobId,
+  filterNode,
+  mirrorSteps,
+  prepareSteps,
+  snapshotStep,
+} from './overlay.js';
 import { isRefusal, jobObstacle, layersOf, needLive, refuse } from './refuse.js';
 import type { Plan, PivotDisk, Refusal, Step } from './step.js';
 
@@ -45,13 +52,19 @@ interface Way {
 }
 
 /** Paths that a move of `disk` would make in `folder`: the copies, then the overlays on both sides. */
-export function destinationsOf(disk: Disk, folder: string, stamp: string): { readonly copies: readonly string[]; readonly overlays: readonly [string, string] } | null {
+export function destinationsOf(
+  disk: Disk,
+  folder: string,
+  stamp: string,
+): { readonly copies: readonly string[]; readonly overlays: readonly [string, string] } | null {
   const paths = layersOf(disk).map((layer) => localPath(layer.source));
   const top = paths[0];
   if (top == null || paths.some((path) => path === null)) return null;
   const overlay = `${posix.basename(top)}.move-${stamp}`;
   return {
-    copies: paths.flatMap((path) => (path === null ? [] : [posix.join(folder, posix.basename(path))])),
+    copies: paths.flatMap((path) =>
+      path === null ? [] : [posix.join(folder, posix.basename(path))],
+    ),
     overlays: [posix.join(posix.dirname(top), overlay), posix.join(folder, overlay)],
   };
 }
@@ -62,7 +75,13 @@ export function planMove(request: Move): Plan | Refusal {
   const disks: Disk[] = [];
   for (const name of request.disks) {
     const disk = findDisk(live.definition, name);
-    const refusal = disk === null ? new RequestError('INVALID_ARG', `${doing(request)}: no disk '${name}' in domain '${request.record.name}'; see 'ferry chain ${request.record.name}'`) : checkDisk(request, disk, disks);
+    const refusal =
+      disk === null
+        ? new RequestError(
+            'INVALID_ARG',
+            `${doing(request)}: no disk '${name}' in domain '${request.record.name}'; see 'ferry chain ${request.record.name}'`,
+          )
+        : checkDisk(request, disk, disks);
     if (refusal !== null || disk === null) return refuse(refusal ?? new Error('unreachable'));
     disks.push(disk);
   }
@@ -84,46 +103,100 @@ function checkDisk(request: Move, disk: Disk, before: readonly Disk[]): Error | 
   const bad = (text: string): Error => new RequestError('CONFIG_UNSUPPORTED', `${what}: ${text}`);
   if (before.includes(disk)) return bad('it is named twice; name each disk once');
   if (disk.source === null) return bad('the drive is empty; there is nothing to move');
-  if (disk.readonly || disk.device === 'cdrom') return bad('the disk is read-only; nothing writes to it, so copy its image and change the definition');
+  if (disk.readonly || disk.device === 'cdrom')
+    return bad(
+      'the disk is read-only; nothing writes to it, so copy its image and change the definition',
+    );
   const obstacle = jobObstacle(disk);
   if (obstacle !== null) return obstacle;
-  if (disk.driver.cache === 'unsafe') return bad("cache='unsafe' drops the guest's flushes, so nothing could be promised; use another cache mode");
+  if (disk.driver.cache === 'unsafe')
+    return bad(
+      "cache='unsafe' drops the guest's flushes, so nothing could be promised; use another cache mode",
+    );
   const paths = destinationsOf(disk, request.to, request.stamp);
   if (paths === null || layersOf(disk).some((layer) => layer.source.type !== 'file')) {
-    return bad('an image of its chain is not a file; moves of block devices and network images are not supported');
+    return bad(
+      'an image of its chain is not a file; moves of block devices and network images are not supported',
+    );
   }
   for (const layer of layersOf(disk)) {
     const path = present(localPath(layer.source), 'checked above');
     const seen = request.files.get(path);
-    if (seen?.info == null) return bad(`image ${path} cannot be read by ferryd; check its path and permissions`);
-    if (seen.info.snapshots > 0) return bad(`image ${path} holds internal snapshots, which a mirror does not carry; delete them first ('qemu-img snapshot -l ${path}')`);
-    if (seen.info.special.length > 0) return bad(`image ${path} has ${seen.info.special.join(', ')}`);
+    if (seen?.info == null)
+      return bad(`image ${path} cannot be read by ferryd; check its path and permissions`);
+    if (seen.info.snapshots > 0)
+      return bad(
+        `image ${path} holds internal snapshots, which a mirror does not carry; delete them first ('qemu-img snapshot -l ${path}')`,
+      );
+    if (seen.info.special.length > 0)
+      return bad(`image ${path} has ${seen.info.special.join(', ')}`);
   }
   return checkDestinations(request, paths, before, bad);
 }
 
-function checkDestinations(request: Move, paths: NonNullable<ReturnType<typeof destinationsOf>>, before: readonly Disk[], bad: (text: string) => Error): Error | null {
-  const others = new Set(before.flatMap((other) => destinationsOf(other, request.to, request.stamp)?.copies ?? []));
-  if (new Set(paths.copies).size < paths.copies.length) return bad('two images of its chain have the same file name and would become one');
+function checkDestinations(
+  request: Move,
+  paths: NonNullable<ReturnType<typeof destinationsOf>>,
+  before: readonly Disk[],
+  bad: (text: string) => Error,
+): Error | null {
+  const others = new Set(
+    before.flatMap((other) => destinationsOf(other, request.to, request.stamp)?.copies ?? []),
+  );
+  if (new Set(paths.copies).size < paths.copies.length)
+    return bad('two images of its chain have the same file name and would become one');
   for (const path of [...paths.copies, ...paths.overlays]) {
-    if (others.has(path)) return bad(`another disk of this move would become ${path} too; move them one after the other, to different folders`);
-    if (request.files.get(path)?.file != null) return bad(`${path} exists already and is not overwritten; remove it or choose another folder`);
-    if (request.files.get(`${path}.part`)?.file != null) return bad(`${path}.part exists already: an unfinished copy of somebody; remove it or choose another folder`);
+    if (others.has(path))
+      return bad(
+        `another disk of this move would become ${path} too; move them one after the other, to different folders`,
+      );
+    if (request.files.get(path)?.file != null)
+      return bad(
+        `${path} exists already and is not overwritten; remove it or choose another folder`,
+      );
+    if (request.files.get(`${path}.part`)?.file != null)
+      return bad(
+        `${path}.part exists already: an unfinished copy of somebody; remove it or choose another folder`,
+      );
   }
   return null;
 }
 
 function checkFolder(request: Move, disks: readonly Disk[]): Error | null {
-  if (disks.length === 0) return new RequestError('INVALID_ARG', `${doing(request)}: no disk named; see 'ferry chain ${request.record.name}'`);
-  if (!request.to.startsWith('/')) return new RequestError('INVALID_ARG', `${doing(request)}: the folder must be an absolute path`);
-  if (request.folder === null) return new RequestError('INVALID_ARG', `${doing(request)}: there is no such folder; create it or mount the storage`);
-  if (request.folder.kind !== 'folder') return new RequestError('INVALID_ARG', `${doing(request)}: it is not a folder`);
-  if (!request.folder.writable) return new RequestError('INVALID_ARG', `${doing(request)}: ferryd cannot write there; check the permissions`);
+  if (disks.length === 0)
+    return new RequestError(
+      'INVALID_ARG',
+      `${doing(request)}: no disk named; see 'ferry chain ${request.record.name}'`,
+    );
+  if (!request.to.startsWith('/'))
+    return new RequestError(
+      'INVALID_ARG',
+      `${doing(request)}: the folder must be an absolute path`,
+    );
+  if (request.folder === null)
+    return new RequestError(
+      'INVALID_ARG',
+      `${doing(request)}: there is no such folder; create it or mount the storage`,
+    );
+  if (request.folder.kind !== 'folder')
+    return new RequestError('INVALID_ARG', `${doing(request)}: it is not a folder`);
+  if (!request.folder.writable)
+    return new RequestError(
+      'INVALID_ARG',
+      `${doing(request)}: ferryd cannot write there; check the permissions`,
+    );
   const neededBytes = disks
     .flatMap(layersOf)
-    .reduce((sum, layer) => sum + (request.files.get(localPath(layer.source) ?? '')?.info?.actualSizeBytes ?? 0n), 0n);
+    .reduce(
+      (sum, layer) =>
+        sum + (request.files.get(localPath(layer.source) ?? '')?.info?.actualSizeBytes ?? 0n),
+      0n,
+    );
   if (neededBytes > request.freeBytes) {
-    return new StateError('OPERATION_INVALID', `${doing(request)}: the images need ${neededBytes} bytes and ${request.freeBytes} are free there; make room or choose another storage`);
+    return new StateError(
+      'OPERATION_INVALID',
+      `${doing(request)}: the images need ${neededBytes} bytes and ${request.freeBytes} are free there; make room or choose another storage`,
+    );
   }
   return null;
 }
@@ -131,8 +204,16 @@ function checkFolder(request: Move, disks: readonly Disk[]): Error | null {
 function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
   const paths = present(destinationsOf(disk, request.to, request.stamp), 'checked before');
   const from = layersOf(disk);
-  const overlay: Layer = { source: { type: 'file', path: paths.overlays[0] }, format: 'qcow2', index: firstIndex };
-  const twin: Layer = { source: { type: 'file', path: paths.overlays[1] }, format: 'qcow2', index: firstIndex + 1 };
+  const overlay: Layer = {
+    source: { type: 'file', path: paths.overlays[0] },
+    format: 'qcow2',
+    index: firstIndex,
+  };
+  const twin: Layer = {
+    source: { type: 'file', path: paths.overlays[1] },
+    format: 'qcow2',
+    index: firstIndex + 1,
+  };
   const to = from.map((layer, i): Layer => ({
     source: { type: 'file', path: present(paths.copies[i], 'a copy per image') },
     format: layer.format,
@@ -180,18 +261,32 @@ function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
   const commitIds = ways.map((way) => commitJobId(way.disk.target, way.overlay.mirror.layer));
   const steps: readonly Step[] = [
     ...before,
-    { kind: 'pivot', disks: ways.map(toDestination), changes: ways.flatMap((way) => arrived(request, way)) },
+    {
+      kind: 'pivot',
+      disks: ways.map(toDestination),
+      changes: ways.flatMap((way) => arrived(request, way)),
+    },
     { kind: 'resume-guest', when: 'if-running' },
     { kind: 'dismiss-jobs', jobIds },
     ...ways.flatMap(closeSource),
     ...ways.map(startCommit),
     { kind: 'wait-ready', job: 'commit', jobIds: commitIds },
-    { kind: 'pivot', disks: ways.map(intoCopy), changes: ways.flatMap((way) => settled(request, way)) },
+    {
+      kind: 'pivot',
+      disks: ways.map(intoCopy),
+      changes: ways.flatMap((way) => settled(request, way)),
+    },
     { kind: 'resume-guest', when: 'if-running' },
     { kind: 'dismiss-jobs', jobIds: commitIds },
     ...ways.flatMap(removeTwin),
   ];
-  return { operation: 'move', domain: request.record.uuid, domainName: request.record.name, steps, commitAt: before.length + 1 };
+  return {
+    operation: 'move',
+    domain: request.record.uuid,
+    domainName: request.record.name,
+    steps,
+    commitAt: before.length + 1,
+  };
 }
 
 /** The frozen chain, base first, so that what a copy names is there before it. */
@@ -208,7 +303,10 @@ function copySteps(request: Move, way: Way): readonly Step[] {
         from: path,
         to: present(localPath(present(way.to[i], 'a copy per image').source), 'a file'),
         format: layer.format,
-        backing: below === undefined || keeps ? null : { path: present(localPath(below.source), 'a file'), format: below.format },
+        backing:
+          below === undefined || keeps
+            ? null
+            : { path: present(localPath(below.source), 'a file'), format: below.format },
       };
     })
     .toReversed();
@@ -220,7 +318,11 @@ const openCopies = (way: Way): readonly Step[] =>
 const topCopy = (way: Way): Layer => present(way.to[0], 'a chain is never empty');
 
 function twinOptions(way: Way, base: Layer): BlockdevOptions {
-  return blockdevOptions(way.overlay.mirror.layer, { driver: way.disk.driver, readOnly: false, backing: formatNode(base) });
+  return blockdevOptions(way.overlay.mirror.layer, {
+    driver: way.disk.driver,
+    readOnly: false,
+    backing: formatNode(base),
+  });
 }
 
 function toDestination(way: Way): PivotDisk {
@@ -232,7 +334,11 @@ function toDestination(way: Way): PivotDisk {
     from: formatNode(way.overlay.overlay),
     to: formatNode(twin),
     path: localPath(twin.source),
-    swing: reopenOptions(twin, { driver: way.disk.driver, readOnly: false, backing: formatNode(topCopy(way)) }),
+    swing: reopenOptions(twin, {
+      driver: way.disk.driver,
+      readOnly: false,
+      backing: formatNode(topCopy(way)),
+    }),
     header: localPath(topCopy(way).source),
     offline: null,
   };
@@ -250,7 +356,13 @@ function arrived(request: Move, way: Way): readonly Change[] {
     ...rewrittenSnapshots(request.record, way),
     {
       change: 'event',
-      event: { type: 'block-job', path: localPath(twin.source), target: way.disk.target, job: 'copy', status: 'completed' },
+      event: {
+        type: 'block-job',
+        path: localPath(twin.source),
+        target: way.disk.target,
+        job: 'copy',
+        status: 'completed',
+      },
     },
   ];
 }
@@ -260,13 +372,24 @@ function rewrittenSnapshots(record: DomainRecord, way: Way): readonly Change[] {
   const moved = new Map(way.from.map((layer, i) => [localPath(layer.source), way.to[i]]));
   return record.snapshots.flatMap((snapshot): readonly Change[] => {
     const disks = snapshot.disks.map((disk) => {
-      const copy = disk.name !== way.disk.target || disk.image === null ? undefined : moved.get(localPath(disk.image.source));
-      return copy === undefined ? disk : { ...disk, image: { source: copy.source, format: copy.format, index: null } };
+      const copy =
+        disk.name !== way.disk.target || disk.image === null
+          ? undefined
+          : moved.get(localPath(disk.image.source));
+      return copy === undefined
+        ? disk
+        : { ...disk, image: { source: copy.source, format: copy.format, index: null } };
     });
     const rewritten: Snapshot = { ...snapshot, disks };
     return disks.every((disk, i) => disk === snapshot.disks[i])
       ? []
-      : [{ change: 'put-snapshot', snapshot: rewritten, current: record.currentSnapshot === snapshot.name }];
+      : [
+          {
+            change: 'put-snapshot',
+            snapshot: rewritten,
+            current: record.currentSnapshot === snapshot.name,
+          },
+        ];
   });
 }
 
@@ -325,4 +448,3 @@ function removeTwin(way: Way): readonly Step[] {
     { kind: 'remove-file', path },
   ];
 }
-

@@ -31,18 +31,25 @@ export interface OverlayDisk {
 }
 
 /** Names of the job and of its filter follow from the mirror's index, so they are never used twice either. */
-export const copyJobId = (target: string, mirror: Layer): string => `copy-${target}-${mirror.index}`;
+export const copyJobId = (target: string, mirror: Layer): string =>
+  `copy-${target}-${mirror.index}`;
 export const commitJobId = (target: string, top: Layer): string => `commit-${target}-${top.index}`;
 export const filterNode = (layer: Layer): string => `ferry-${layer.index}-filter`;
 
 /** The layer that the guest writes now. */
-export const topOf = (disk: Disk): Layer => present(layersOf(disk)[0], `disk ${disk.target} has an open image`);
+export const topOf = (disk: Disk): Layer =>
+  present(layersOf(disk)[0], `disk ${disk.target} has an open image`);
 
-const pathOf = (image: Image): string => present(localPath(image.source), 'images of this plan are on this host');
+const pathOf = (image: Image): string =>
+  present(localPath(image.source), 'images of this plan are on this host');
 
 /** Images of ours, then every destination opened once so that bad ones fail while nothing has changed, then the overlays' nodes. */
 export function prepareSteps(disks: readonly OverlayDisk[]): readonly Step[] {
-  return [...disks.flatMap(imageSteps), ...disks.flatMap(tryTargetSteps), ...disks.map(openOverlay)];
+  return [
+    ...disks.flatMap(imageSteps),
+    ...disks.flatMap(tryTargetSteps),
+    ...disks.map(openOverlay),
+  ];
 }
 
 function imageSteps(entry: OverlayDisk): readonly Step[] {
@@ -58,12 +65,18 @@ function imageSteps(entry: OverlayDisk): readonly Step[] {
     existed,
   });
   const overlay = make(entry.overlay, entry.overlayExisted);
-  return entry.mirror === null ? [overlay] : [overlay, make(entry.mirror.layer, entry.mirror.existed)];
+  return entry.mirror === null
+    ? [overlay]
+    : [overlay, make(entry.mirror.layer, entry.mirror.existed)];
 }
 
 function tryTargetSteps(entry: OverlayDisk): readonly Step[] {
   if (entry.mirror === null) return [];
-  const options = blockdevOptions(entry.mirror.layer, { driver: entry.disk.driver, readOnly: false, backing: null });
+  const options = blockdevOptions(entry.mirror.layer, {
+    driver: entry.disk.driver,
+    readOnly: false,
+    backing: null,
+  });
   return [
     { kind: 'open-node', options },
     { kind: 'close-node', options },
@@ -72,7 +85,14 @@ function tryTargetSteps(entry: OverlayDisk): readonly Step[] {
 
 function openOverlay(entry: OverlayDisk): Step {
   // `backing: null`: QEMU would open the base a second time and fail on its lock; QAPI blockdev-snapshot attaches it.
-  return { kind: 'open-node', options: blockdevOptions(entry.overlay, { driver: entry.disk.driver, readOnly: false, backing: null }) };
+  return {
+    kind: 'open-node',
+    options: blockdevOptions(entry.overlay, {
+      driver: entry.disk.driver,
+      readOnly: false,
+      backing: null,
+    }),
+  };
 }
 
 /** One transaction over all disks; from then on the live XML names the overlays. */
@@ -116,11 +136,21 @@ export function mirrorSteps(entry: OverlayDisk): readonly Step[] {
   if (mirror === null) return [];
   const { record, layer } = mirror;
   assert(record.target === disk.target, 'a mirror belongs to its disk');
-  const shown: DiskMirror = { job: 'copy', ready: 'no', image: layer, backing: mirror.below, jobId: record.jobId };
+  const shown: DiskMirror = {
+    job: 'copy',
+    ready: 'no',
+    image: layer,
+    backing: mirror.below,
+    jobId: record.jobId,
+  };
   return [
     {
       kind: 'open-node',
-      options: blockdevOptions(layer, { driver: disk.driver, readOnly: false, backing: formatNode(topOf(disk)) }),
+      options: blockdevOptions(layer, {
+        driver: disk.driver,
+        readOnly: false,
+        backing: formatNode(topOf(disk)),
+      }),
     },
     {
       kind: 'start-mirror',

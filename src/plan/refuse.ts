@@ -9,7 +9,7 @@ import type { Plan, Refusal } from './step.js';
 
 export const refuse = (refusal: Error): Refusal => ({ refusal });
 
-export const isRefusal = <T extends object>(value: T | Refusal): value is Refusal => 'refusal' in value;
+export const isRefusal = (value: object): value is Refusal => 'refusal' in value;
 
 /** Throws the refusal of a planner: for callers that stand at a door. */
 export function unlessRefused(planned: Plan | Refusal): Plan {
@@ -19,12 +19,17 @@ export function unlessRefused(planned: Plan | Refusal): Plan {
 
 /** virDomainObjCheckActive. */
 export function needLive(record: DomainRecord): LiveRecord | Refusal {
-  return record.live ?? refuse(new StateError('OPERATION_INVALID', 'domain is not running', { from: 'domain' }));
+  return (
+    record.live ??
+    refuse(new StateError('OPERATION_INVALID', 'domain is not running', { from: 'domain' }))
+  );
 }
 
 /** The open images of a disk of a running domain, active first. Empty for an empty drive. */
 export function layersOf(disk: Disk): readonly Layer[] {
-  return imagesOf(disk).flatMap((image) => (image.index === null ? [] : [{ ...image, index: image.index }]));
+  return imagesOf(disk).flatMap((image) =>
+    image.index === null ? [] : [{ ...image, index: image.index }],
+  );
 }
 
 /** qemuDomainSupportsNewBlockJob and qemuDomainDiskBlockJobIsSupported: what every job and snapshot of a disk asks first. */
@@ -33,18 +38,29 @@ export function jobObstacle(disk: Disk): Error | null {
     return new StateError('BLOCK_COPY_ACTIVE', `disk '${disk.target}' already in active block job`);
   }
   if (disk.shareable && !disk.readonly) {
-    return new RequestError('OPERATION_UNSUPPORTED', `disk '${disk.target}' is shareable: other guests write to it too`);
+    return new RequestError(
+      'OPERATION_UNSUPPORTED',
+      `disk '${disk.target}' is shareable: other guests write to it too`,
+    );
   }
   return null;
 }
 
 /** Every local path that a domain names, running or defined. */
 export function pathsInUse(record: DomainRecord): ReadonlySet<string> {
-  const definitions = [record.live?.definition, record.persistent].filter((definition) => definition != null);
-  const images = definitions.flatMap((definition) => definition.disks).flatMap((disk) => [
-    ...imagesOf(disk),
-    ...(disk.mirror === null ? [] : [disk.mirror.image, ...disk.mirror.backing]),
-  ]);
+  const definitions = [record.live?.definition, record.persistent].filter(
+    (definition) => definition != null,
+  );
+  const images = definitions
+    .flatMap((definition) => definition.disks)
+    .flatMap((disk) => [
+      ...imagesOf(disk),
+      ...(disk.mirror === null ? [] : [disk.mirror.image, ...disk.mirror.backing]),
+    ]);
   const recorded = record.chains.flatMap((chain) => chain.images);
-  return new Set([...images, ...recorded].flatMap(({ source }) => (source.type === 'network' ? [] : [source.path])));
+  return new Set(
+    [...images, ...recorded].flatMap(({ source }) =>
+      source.type === 'network' ? [] : [source.path],
+    ),
+  );
 }

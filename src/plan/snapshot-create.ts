@@ -37,7 +37,10 @@ export function planSnapshotCreate(request: SnapshotCreate): Plan | Refusal {
   const taken = new Set(pathsInUse(request.record));
   let nextIndex = live.nextIndex;
   for (const wanted of request.snapshot.disks.filter((disk) => disk.mode === 'external')) {
-    const disk = present(live.definition.disks.find((d) => d.target === wanted.name), 'snapshot disks are aligned');
+    const disk = present(
+      live.definition.disks.find((d) => d.target === wanted.name),
+      'snapshot disks are aligned',
+    );
     const refusal = checkDisk(request, disk, wanted, taken);
     if (refusal !== null) return refuse(refusal);
     const entry = overlayDisk(request, disk, wanted, nextIndex);
@@ -54,24 +57,36 @@ function build(request: SnapshotCreate, entries: readonly OverlayDisk[], nextInd
     ...entries.flatMap(mirrorSteps),
   ];
   return {
-    operation: entries.some((entry) => entry.mirror !== null) ? 'snapshot-create (mirrored)' : 'snapshot-create',
+    operation: entries.some((entry) => entry.mirror !== null)
+      ? 'snapshot-create (mirrored)'
+      : 'snapshot-create',
     domain: request.record.uuid,
     domainName: request.record.name,
     steps: [
       ...steps,
       {
         kind: 'record',
-        changes: request.keepMetadata ? [{ change: 'put-snapshot', snapshot: request.snapshot, current: true }] : [],
+        changes: request.keepMetadata
+          ? [{ change: 'put-snapshot', snapshot: request.snapshot, current: true }]
+          : [],
       },
     ],
     commitAt: steps.length,
   };
 }
 
-function checkDisk(request: SnapshotCreate, disk: Disk, wanted: SnapshotDisk, taken: Set<string>): Error | null {
+function checkDisk(
+  request: SnapshotCreate,
+  disk: Disk,
+  wanted: SnapshotDisk,
+  taken: Set<string>,
+): Error | null {
   const image = present(wanted.image, 'an external snapshot has an image');
   if (layersOf(disk).length >= MAX_CHAIN) {
-    return new RequestError('OPERATION_UNSUPPORTED', `backing chain of disk '${disk.target}' would be longer than ${MAX_CHAIN} images; merge some first`);
+    return new RequestError(
+      'OPERATION_UNSUPPORTED',
+      `backing chain of disk '${disk.target}' would be longer than ${MAX_CHAIN} images; merge some first`,
+    );
   }
   const facts = present(request.disks.get(disk.target), 'sizes of all disks were read');
   const obstacle = jobObstacle(disk) ?? checkFile(request, disk, image, 'source', facts, taken);
@@ -79,7 +94,13 @@ function checkDisk(request: SnapshotCreate, disk: Disk, wanted: SnapshotDisk, ta
   return checkMirror(request, disk, wanted.mirror, facts, taken);
 }
 
-function checkMirror(request: SnapshotCreate, disk: Disk, mirror: Image, facts: DiskFacts, taken: Set<string>): Error | null {
+function checkMirror(
+  request: SnapshotCreate,
+  disk: Disk,
+  mirror: Image,
+  facts: DiskFacts,
+  taken: Set<string>,
+): Error | null {
   if (disk.driver.cache === 'unsafe') {
     return new RequestError(
       'CONFIG_UNSUPPORTED',
@@ -104,7 +125,10 @@ function checkMirror(request: SnapshotCreate, disk: Disk, mirror: Image, facts: 
   const unfinished = seen.below.find(({ source }) => localPath(source)?.endsWith('.part') === true);
   return unfinished === undefined
     ? null
-    : new RequestError('CONFIG_UNSUPPORTED', `mirror file for disk ${disk.target} has an unfinished copy below it: ${showSource(unfinished.source)}`);
+    : new RequestError(
+        'CONFIG_UNSUPPORTED',
+        `mirror file for disk ${disk.target} has an unfinished copy below it: ${showSource(unfinished.source)}`,
+      );
 }
 
 /** One new layer: its place, its kind, its size. Names it in `taken`, so that the next one cannot be the same. */
@@ -119,29 +143,54 @@ function checkFile(
   const what = role === 'source' ? 'external snapshot file' : 'mirror file';
   const path = localPath(image.source);
   if (path === null) {
-    return new RequestError('CONFIG_UNSUPPORTED', `${what} for disk ${disk.target} is on the network (${showSource(image.source)}); use a file or a block device of this host`);
+    return new RequestError(
+      'CONFIG_UNSUPPORTED',
+      `${what} for disk ${disk.target} is on the network (${showSource(image.source)}); use a file or a block device of this host`,
+    );
   }
   if (!path.startsWith('/')) {
-    return new RequestError('XML_ERROR', `disk snapshot image path '${path}' must be absolute`, { from: 'domainSnapshot' });
+    return new RequestError('XML_ERROR', `disk snapshot image path '${path}' must be absolute`, {
+      from: 'domainSnapshot',
+    });
   }
   if (taken.has(path)) {
-    return new RequestError('CONFIG_UNSUPPORTED', `${what} for disk ${disk.target} is in use by this domain already: ${path}`);
+    return new RequestError(
+      'CONFIG_UNSUPPORTED',
+      `${what} for disk ${disk.target} is in use by this domain already: ${path}`,
+    );
   }
   taken.add(path);
   if (image.format !== 'qcow2') {
-    return new RequestError('CONFIG_UNSUPPORTED', `external snapshot format for disk ${disk.target} is unsupported: ${image.format}`);
+    return new RequestError(
+      'CONFIG_UNSUPPORTED',
+      `external snapshot format for disk ${disk.target} is unsupported: ${image.format}`,
+    );
   }
-  return checkExisting(request, disk, image, what) ?? checkReused(request, disk, image, what, facts);
+  return (
+    checkExisting(request, disk, image, what) ?? checkReused(request, disk, image, what, facts)
+  );
 }
 
-function checkExisting(request: SnapshotCreate, disk: Disk, image: Image, what: string): Error | null {
+function checkExisting(
+  request: SnapshotCreate,
+  disk: Disk,
+  image: Image,
+  what: string,
+): Error | null {
   const { file } = factsOf(request, image);
   const path = showSource(image.source);
   if (file === null) {
     if (image.source.type === 'block') {
-      return new RequestError('OPERATION_UNSUPPORTED', `block device snapshot target '${path}' doesn't exist`);
+      return new RequestError(
+        'OPERATION_UNSUPPORTED',
+        `block device snapshot target '${path}' doesn't exist`,
+      );
     }
-    return request.reuseExternal ? new SystemError(`missing existing file for disk ${disk.target}: ${path}: No such file or directory`) : null;
+    return request.reuseExternal
+      ? new SystemError(
+          `missing existing file for disk ${disk.target}: ${path}: No such file or directory`,
+        )
+      : null;
   }
   const kind = image.source.type === 'block' ? 'block' : 'file';
   if (file.kind !== kind) {
@@ -151,19 +200,35 @@ function checkExisting(request: SnapshotCreate, disk: Disk, image: Image, what: 
     );
   }
   if (kind === 'file' && file.sizeBytes > 0n && !request.reuseExternal) {
-    return new RequestError('CONFIG_UNSUPPORTED', `${what} for disk ${disk.target} already exists and is not a block device: ${path}`);
+    return new RequestError(
+      'CONFIG_UNSUPPORTED',
+      `${what} for disk ${disk.target} already exists and is not a block device: ${path}`,
+    );
   }
   return null;
 }
 
 /** QEMU accepts an overlay smaller than its base and truncates the disk (law 6), so sizes are compared here. */
-function checkReused(request: SnapshotCreate, disk: Disk, image: Image, what: string, facts: DiskFacts): Error | null {
+function checkReused(
+  request: SnapshotCreate,
+  disk: Disk,
+  image: Image,
+  what: string,
+  facts: DiskFacts,
+): Error | null {
   if (!request.reuseExternal) return null;
   const { info } = factsOf(request, image);
   const path = showSource(image.source);
-  if (info === null) return new RequestError('CONFIG_UNSUPPORTED', `${what} for disk ${disk.target} is not a ${image.format} image: ${path}`);
+  if (info === null)
+    return new RequestError(
+      'CONFIG_UNSUPPORTED',
+      `${what} for disk ${disk.target} is not a ${image.format} image: ${path}`,
+    );
   if (info.special.length > 0) {
-    return new RequestError('CONFIG_UNSUPPORTED', `${what} for disk ${disk.target} is not usable (${info.special.join(', ')}): ${path}`);
+    return new RequestError(
+      'CONFIG_UNSUPPORTED',
+      `${what} for disk ${disk.target} is not usable (${info.special.join(', ')}): ${path}`,
+    );
   }
   if (info.virtualSizeBytes !== facts.sizeBytes) {
     return new RequestError(
@@ -174,7 +239,8 @@ function checkReused(request: SnapshotCreate, disk: Disk, image: Image, what: st
   return null;
 }
 
-const factsOf = (request: SnapshotCreate, image: Image): PathFacts => request.files.get(showSource(image.source)) ?? nothingThere;
+const factsOf = (request: SnapshotCreate, image: Image): PathFacts =>
+  request.files.get(showSource(image.source)) ?? nothingThere;
 
 function overlayDisk(
   request: SnapshotCreate,
@@ -199,7 +265,11 @@ function overlayDisk(
   // What the caller's chain shares with the one that is open keeps its index; the rest is opened at the pivot.
   const known = layersOf(disk);
   const below: readonly Image[] =
-    made === 'ours' ? known : factsOf(request, wanted.mirror).below.map((found) => known.find((k) => sameSource(k.source, found.source)) ?? open(found));
+    made === 'ours'
+      ? known
+      : factsOf(request, wanted.mirror).below.map(
+          (found) => known.find((k) => sameSource(k.source, found.source)) ?? open(found),
+        );
   const mirror = {
     layer,
     existed: factsOf(request, wanted.mirror).file !== null,

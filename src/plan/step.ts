@@ -67,7 +67,7 @@ interface Steps {
   /** QAPI `blockdev-del`; undone by opening it again. */
   'close-node': { readonly options: BlockdevOptions };
   /** One `transaction` of `blockdev-snapshot` over all disks. Undone by committing the overlays back (law 4). */
-  'snapshot': { readonly disks: readonly SnapshotDisk[] };
+  snapshot: { readonly disks: readonly SnapshotDisk[] };
   /** QAPI `blockdev-mirror`, never finalized or dismissed by QEMU itself (law 10). */
   'start-mirror': {
     readonly jobId: string;
@@ -95,7 +95,7 @@ interface Steps {
     readonly backing: ImageFile | null;
   };
   /** Law 4 over all disks; leaves the guest stopped, `resume-guest` follows. */
-  'pivot': { readonly disks: readonly PivotDisk[] };
+  pivot: { readonly disks: readonly PivotDisk[] };
   /** Lets the guest go on: always, or only if its record says that it runs (a guest that its user suspended stays so). */
   'resume-guest': { readonly when: 'always' | 'if-running' };
   /** Stops the CPUs because the user wants it. */
@@ -117,7 +117,7 @@ interface Steps {
   /** Asks the guest: ACPI power button, or a reset. */
   'signal-guest': { readonly signal: 'powerdown' | 'reset' };
   /** Nothing outside: only its changes of what is known. */
-  'record': Record<never, never>;
+  record: Record<never, never>;
 }
 
 export type StepKind = keyof Steps;
@@ -128,7 +128,9 @@ interface Known {
   readonly reverts?: readonly Change[];
 }
 
-export type StepOf<K extends StepKind> = { readonly [P in K]: { readonly kind: P } & Known & Steps[P] }[K];
+export type StepOf<K extends StepKind> = {
+  readonly [P in K]: { readonly kind: P } & Known & Steps[P];
+}[K];
 
 export type Step = StepOf<StepKind>;
 
@@ -160,11 +162,20 @@ const final: ReadonlySet<StepKind> = new Set([
 
 /** Rules that every plan keeps; broken ones are bugs of a planner. */
 export function checkPlan(plan: Plan): void {
-  assert(plan.commitAt >= 0 && plan.commitAt <= plan.steps.length, 'the commit step stands in the plan');
+  assert(
+    plan.commitAt >= 0 && plan.commitAt <= plan.steps.length,
+    'the commit step stands in the plan',
+  );
   for (const [i, step] of plan.steps.entries()) {
-    assert(i >= plan.commitAt || !final.has(step.kind), `step ${i} (${step.kind}) comes before the commit step and cannot be taken back`);
+    assert(
+      i >= plan.commitAt || !final.has(step.kind),
+      `step ${i} (${step.kind}) comes before the commit step and cannot be taken back`,
+    );
     // What is known must not run ahead of what can still be undone.
     const stays = i >= plan.commitAt - 1 || step.changes === undefined;
-    assert(stays || step.reverts !== undefined, `changes of step ${i} (${step.kind}) cannot be taken back`);
+    assert(
+      stays || step.reverts !== undefined,
+      `changes of step ${i} (${step.kind}) cannot be taken back`,
+    );
   }
 }

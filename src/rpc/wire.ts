@@ -19,7 +19,12 @@ import {
   type Codec,
   type Of,
 } from '../xdr/codec.js';
-import type { BlockJobStatus, BlockJobType, LifecycleChange, MetadataKind } from '../host/libvirt-host.js';
+import type {
+  BlockJobStatus,
+  BlockJobType,
+  LifecycleChange,
+  MetadataKind,
+} from '../host/libvirt-host.js';
 
 /** REMOTE_STRING_MAX. */
 export const MAX_STRING_BYTES = 4_194_304;

@@ -6,7 +6,10 @@ import { BusyError } from './errors.js';
 export async function within<T>(promise: Promise<T>, timeoutMs: number, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const expired = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new BusyError(`${what}: no answer within ${timeoutMs} ms`)), timeoutMs);
+    timer = setTimeout(
+      () => reject(new BusyError(`${what}: no answer within ${timeoutMs} ms`)),
+      timeoutMs,
+    );
   });
   try {
     return await Promise.race([promise, expired]);
@@ -16,7 +19,12 @@ export async function within<T>(promise: Promise<T>, timeoutMs: number, what: st
 }
 
 /** Asks `probe` again and again until it gives a value other than null. For state that sends no event. */
-export async function until<T>(probe: () => Promise<T | null> | T | null, timeoutMs: number, what: string, everyMs = 20): Promise<T> {
+export async function until<T>(
+  probe: () => Promise<T | null> | T | null,
+  timeoutMs: number,
+  what: string,
+  everyMs = 20,
+): Promise<T> {
   const end = performance.now() + timeoutMs;
   for (;;) {
     const value = await probe();

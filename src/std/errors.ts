@@ -5,7 +5,12 @@
 /** libvirt's error numbers (virErrorNumber), the text libvirt puts before a message, HTTP status and exit code. */
 export const codes = {
   INTERNAL_ERROR: { virErr: 1, prefix: 'internal error: ', http: 500, exit: 7 },
-  NO_SUPPORT: { virErr: 3, prefix: 'this function is not supported by the connection driver: ', http: 400, exit: 2 },
+  NO_SUPPORT: {
+    virErr: 3,
+    prefix: 'this function is not supported by the connection driver: ',
+    http: 400,
+    exit: 2,
+  },
   INVALID_ARG: { virErr: 8, prefix: 'invalid argument: ', http: 400, exit: 2 },
   OPERATION_FAILED: { virErr: 9, prefix: 'operation failed: ', http: 502, exit: 6 },
   NO_SOURCE: { virErr: 19, prefix: 'missing source information for device ', http: 400, exit: 2 },
@@ -16,7 +21,12 @@ export const codes = {
   SYSTEM_ERROR: { virErr: 38, prefix: '', http: 502, exit: 6 },
   RPC: { virErr: 39, prefix: '', http: 400, exit: 2 },
   NO_DOMAIN: { virErr: 42, prefix: 'Domain not found: ', http: 404, exit: 3 },
-  OPERATION_INVALID: { virErr: 55, prefix: 'Requested operation is not valid: ', http: 409, exit: 4 },
+  OPERATION_INVALID: {
+    virErr: 55,
+    prefix: 'Requested operation is not valid: ',
+    http: 409,
+    exit: 4,
+  },
   CONFIG_UNSUPPORTED: { virErr: 67, prefix: 'unsupported configuration: ', http: 400, exit: 2 },
   OPERATION_TIMEOUT: { virErr: 68, prefix: 'Timed out during operation: ', http: 503, exit: 5 },
   NO_DOMAIN_SNAPSHOT: { virErr: 72, prefix: 'Domain snapshot not found: ', http: 404, exit: 3 },
@@ -28,13 +38,28 @@ export const codes = {
   OVERFLOW: { virErr: 82, prefix: 'numerical overflow: ', http: 400, exit: 2 },
   BLOCK_COPY_ACTIVE: { virErr: 83, prefix: 'block copy still active: ', http: 409, exit: 4 },
   OPERATION_UNSUPPORTED: { virErr: 84, prefix: 'Operation not supported: ', http: 400, exit: 2 },
-  XML_INVALID_SCHEMA: { virErr: 92, prefix: 'XML document failed to validate against schema: ', http: 400, exit: 2 },
+  XML_INVALID_SCHEMA: {
+    virErr: 92,
+    prefix: 'XML document failed to validate against schema: ',
+    http: 400,
+    exit: 2,
+  },
 } as const satisfies Record<string, { virErr: number; prefix: string; http: number; exit: number }>;
 
 export type Code = keyof typeof codes;
 
 /** libvirt's virErrorDomain numbers: which part of libvirt a client is told the error comes from. */
-export const errorDomains = { none: 0, xml: 5, rpc: 7, qemu: 10, remote: 13, storage: 18, domain: 20, network: 19, domainSnapshot: 35 } as const;
+export const errorDomains = {
+  none: 0,
+  xml: 5,
+  rpc: 7,
+  qemu: 10,
+  remote: 13,
+  storage: 18,
+  domain: 20,
+  network: 19,
+  domainSnapshot: 35,
+} as const;
 export type ErrorDomain = keyof typeof errorDomains;
 
 export interface ErrorDetails {
@@ -69,8 +94,19 @@ export class FerryError extends Error {
 }
 
 type RequestCode =
-  | 'NO_SUPPORT' | 'INVALID_ARG' | 'NO_SOURCE' | 'NO_NAME' | 'XML_ERROR' | 'OPERATION_DENIED' | 'XML_DETAIL' | 'RPC'
-  | 'CONFIG_UNSUPPORTED' | 'ARGUMENT_UNSUPPORTED' | 'OVERFLOW' | 'OPERATION_UNSUPPORTED' | 'XML_INVALID_SCHEMA';
+  | 'NO_SUPPORT'
+  | 'INVALID_ARG'
+  | 'NO_SOURCE'
+  | 'NO_NAME'
+  | 'XML_ERROR'
+  | 'OPERATION_DENIED'
+  | 'XML_DETAIL'
+  | 'RPC'
+  | 'CONFIG_UNSUPPORTED'
+  | 'ARGUMENT_UNSUPPORTED'
+  | 'OVERFLOW'
+  | 'OPERATION_UNSUPPORTED'
+  | 'XML_INVALID_SCHEMA';
 
 /** The caller may fix the request. Nothing was touched. */
 export class RequestError extends FerryError {
@@ -81,14 +117,22 @@ export class RequestError extends FerryError {
 
 /** The caller may look again: there is no such thing. */
 export class NotFoundError extends FerryError {
-  constructor(code: 'NO_DOMAIN' | 'NO_DOMAIN_SNAPSHOT' | 'NO_DOMAIN_METADATA' | 'NO_OPERATION', message: string, details?: ErrorDetails) {
+  constructor(
+    code: 'NO_DOMAIN' | 'NO_DOMAIN_SNAPSHOT' | 'NO_DOMAIN_METADATA' | 'NO_OPERATION',
+    message: string,
+    details?: ErrorDetails,
+  ) {
     super(code, message, details);
   }
 }
 
 /** The caller may change the state of the domain and repeat. */
 export class StateError extends FerryError {
-  constructor(code: 'OPERATION_INVALID' | 'BLOCK_COPY_ACTIVE' | 'OPERATION_ABORTED', message: string, details?: ErrorDetails) {
+  constructor(
+    code: 'OPERATION_INVALID' | 'BLOCK_COPY_ACTIVE' | 'OPERATION_ABORTED',
+    message: string,
+    details?: ErrorDetails,
+  ) {
     super(code, message, details);
   }
 }
@@ -112,7 +156,13 @@ export class QemuError extends FerryError {
   /** QMP error class (`GenericError`, `DeviceNotActive`, …); `Gone` when the process or its socket is no more. */
   readonly qmpClass: string;
 
-  constructor(message: string, details: ErrorDetails & { readonly qmpClass?: string; readonly code?: 'INTERNAL_ERROR' | 'OPERATION_FAILED' } = {}) {
+  constructor(
+    message: string,
+    details: ErrorDetails & {
+      readonly qmpClass?: string;
+      readonly code?: 'INTERNAL_ERROR' | 'OPERATION_FAILED';
+    } = {},
+  ) {
     super(details.code ?? 'OPERATION_FAILED', message, details);
     this.qmpClass = details.qmpClass ?? 'GenericError';
   }

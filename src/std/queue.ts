@@ -10,7 +10,10 @@ export class Lock {
   }
 
   /** `patience`: how long to wait for the turn, and the error when it does not come. */
-  async run<T>(body: () => Promise<T>, patience: { readonly ms: number; readonly error: () => Error } | null = null): Promise<T> {
+  async run<T>(
+    body: () => Promise<T>,
+    patience: { readonly ms: number; readonly error: () => Error } | null = null,
+  ): Promise<T> {
     const before = this.tail;
     let release: () => void = () => undefined;
     this.tail = new Promise((resolve) => (release = resolve));
@@ -33,7 +36,10 @@ export class Lock {
   }
 }
 
-async function inTime(turn: Promise<void>, patience: { readonly ms: number; readonly error: () => Error }): Promise<void> {
+async function inTime(
+  turn: Promise<void>,
+  patience: { readonly ms: number; readonly error: () => Error },
+): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(patience.error()), patience.ms);
@@ -48,7 +54,10 @@ async function inTime(turn: Promise<void>, patience: { readonly ms: number; read
 /** Values pushed by one side and read in order by the other; `end` finishes the reader, with an error if one is given. */
 export class Stream<T> implements AsyncIterableIterator<T>, Disposable {
   private readonly values: T[] = [];
-  private waiting: { resolve: (result: IteratorResult<T>) => void; reject: (error: unknown) => void } | null = null;
+  private waiting: {
+    resolve: (result: IteratorResult<T>) => void;
+    reject: (error: unknown) => void;
+  } | null = null;
   private ended: { error: unknown } | null = null;
   private readonly onDispose: () => void;
 

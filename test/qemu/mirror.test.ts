@@ -13,7 +13,11 @@ import { verifyChains } from '../lib/verify.js';
 
 const writer = { resume: 1 };
 
-async function running(lab: Lab, disks: number, kind: 'persistent' | 'transient' = 'persistent'): Promise<LabGuest> {
+async function running(
+  lab: Lab,
+  disks: number,
+  kind: 'persistent' | 'transient' = 'persistent',
+): Promise<LabGuest> {
   await lab.ferryd();
   const guest = await lab.guest({ name: 'vm1', disks, writer });
   if (kind === 'transient') await lab.mustVirsh('create', guest.xmlFile);
@@ -28,7 +32,11 @@ async function running(lab: Lab, disks: number, kind: 'persistent' | 'transient'
 const targets = ['vda', 'vdb', 'vdc'];
 
 /** Snapshot XML with a mirror per disk: new layers `NAME.snap` on A and on B. */
-async function snapshotFile(lab: Lab, disks: number, change: (xml: string) => string = (xml) => xml): Promise<string> {
+async function snapshotFile(
+  lab: Lab,
+  disks: number,
+  change: (xml: string) => string = (xml) => xml,
+): Promise<string> {
   const list = targets
     .slice(0, disks)
     .map(
@@ -37,7 +45,10 @@ async function snapshotFile(lab: Lab, disks: number, change: (xml: string) => st
         `<mirror file='${join(lab.b, `${target}.snap`)}'/></disk>`,
     );
   const file = join(lab.directory, 'snapshot.xml');
-  await writeFile(file, change(`<domainsnapshot><name>s1</name><disks>${list.join('')}</disks></domainsnapshot>`));
+  await writeFile(
+    file,
+    change(`<domainsnapshot><name>s1</name><disks>${list.join('')}</disks></domainsnapshot>`),
+  );
   return file;
 }
 
@@ -47,7 +58,8 @@ async function untilReady(lab: Lab, disks: number): Promise<void> {
   await until(look, 60_000, 'mirrors READY');
 }
 
-const sources = async (lab: Lab): Promise<readonly string[]> => (await lab.mustVirsh('domblklist', 'vm1')).match(/\/\S+/g) ?? [];
+const sources = async (lab: Lab): Promise<readonly string[]> =>
+  (await lab.mustVirsh('domblklist', 'vm1')).match(/\/\S+/g) ?? [];
 
 async function writeMore(guest: LabGuest): Promise<void> {
   await guest.serial.waitAcked(guest.serial.acked() + 300);
@@ -57,7 +69,11 @@ async function writeMore(guest: LabGuest): Promise<void> {
 async function nothingLost(lab: Lab, guest: LabGuest, images: readonly string[]): Promise<void> {
   await writeMore(guest);
   await lab.mustVirsh('destroy', 'vm1');
-  const verdict = await verifyChains(images, { acked: guest.serial.acked(), state: 'crashed', writer });
+  const verdict = await verifyChains(images, {
+    acked: guest.serial.acked(),
+    state: 'crashed',
+    writer,
+  });
   assert.ok(verdict.ok, JSON.stringify(verdict));
 }
 
@@ -68,28 +84,53 @@ test('two disks are mirrored by virsh and go over together by libvirt-python', a
     await untilReady(lab, 2);
 
     const xml = await lab.mustVirsh('dumpxml', 'vm1');
-    assert.match(xml, new RegExp(`<mirror type='file' file='${lab.b}/vda.snap' format='qcow2' job='copy' ready='yes'>`));
-    assert.match(await lab.mustVirsh('snapshot-dumpxml', 'vm1', 's1'), /<mirror type='file' file='/);
-    assert.match((await lab.virsh('blockjob', 'vm1', 'vda', '--info')).stderr, /Block Copy: \[100 %\]/);
+    assert.match(
+      xml,
+      new RegExp(
+        `<mirror type='file' file='${lab.b}/vda.snap' format='qcow2' job='copy' ready='yes'>`,
+      ),
+    );
+    assert.match(
+      await lab.mustVirsh('snapshot-dumpxml', 'vm1', 's1'),
+      /<mirror type='file' file='/,
+    );
+    assert.match(
+      (await lab.virsh('blockjob', 'vm1', 'vda', '--info')).stderr,
+      /Block Copy: \[ *\d+ %\]/,
+    );
 
     const second = await lab.virsh('snapshot-create-as', 'vm1', '--disk-only', 's2');
     assert.match(second.stderr, /block copy still active: disk 'vda' already in active block job/);
     const alone = await lab.virsh('blockjob', 'vm1', 'vda', '--pivot');
     assert.match(alone.stderr, /mirrored together with vdb by snapshot 's1'/);
 
-    const reopened = await lab.python("conn.lookupByName('vm1').snapshotLookupByName('s1').delete(8)");
+    const reopened = await lab.python(
+      "conn.lookupByName('vm1').snapshotLookupByName('s1').delete(8)",
+    );
     assert.equal(reopened.code, 0, reopened.stderr);
     assert.deepEqual(await sources(lab), [join(lab.b, 'vda.snap'), join(lab.b, 'vdb.snap')]);
     assert.equal((await lab.mustVirsh('snapshot-list', 'vm1', '--name')).trim(), '');
-    assert.match(await lab.mustVirsh('dumpxml', 'vm1', '--inactive'), new RegExp(`file='${lab.b}/vda.snap'`));
+    assert.match(
+      await lab.mustVirsh('dumpxml', 'vm1', '--inactive'),
+      new RegExp(`file='${lab.b}/vda.snap'`),
+    );
     await nothingLost(lab, guest, await sources(lab));
 
     // Law 13: the layer that was live is not any more.
     const stale = guest.xml.replace(guest.files[0] ?? '', join(lab.a, 'vda.snap'));
-    await writeFile(guest.xmlFile, stale.replace(/<name>vm1<\/name>/, `$&<uuid>${(await lab.mustVirsh('domuuid', 'vm1')).trim()}</uuid>`));
+    await writeFile(
+      guest.xmlFile,
+      stale.replace(
+        /<name>vm1<\/name>/,
+        `$&<uuid>${(await lab.mustVirsh('domuuid', 'vm1')).trim()}</uuid>`,
+      ),
+    );
     await lab.mustVirsh('define', guest.xmlFile);
     const refused = await lab.virsh('start', 'vm1');
-    assert.match(refused.stderr, /operation is not valid: image .*vda\.snap of disk 'vda' .* is stale since .* the live image is .*\/b\/vda\.snap/);
+    assert.match(
+      refused.stderr,
+      /operation is not valid: image .*vda\.snap of disk 'vda' .* is stale since .* the live image is .*\/b\/vda\.snap/,
+    );
   });
 });
 
@@ -123,17 +164,43 @@ test("with REUSE_EXT the pivot swings to the caller's chain, and the source is n
     const guest = await running(lab, 1);
     const base = guest.files[0] ?? '';
     const copy = join(lab.b, 'base.qcow2');
-    for (const [overlay, below] of [[join(lab.a, 'vda.snap'), base], [join(lab.b, 'vda.snap'), copy]] as const) {
+    for (const [overlay, below] of [
+      [join(lab.a, 'vda.snap'), base],
+      [join(lab.b, 'vda.snap'), copy],
+    ] as const) {
       if (below === copy) await lab.createImage(copy);
-      await lab.qemuImg('create', '-q', '-f', 'qcow2', '-u', '-b', below, '-F', 'qcow2', overlay, '128M');
+      await lab.qemuImg(
+        'create',
+        '-q',
+        '-f',
+        'qcow2',
+        '-u',
+        '-b',
+        below,
+        '-F',
+        'qcow2',
+        overlay,
+        '128M',
+      );
     }
-    await lab.mustVirsh('snapshot-create', 'vm1', await snapshotFile(lab, 1), '--reuse-external', '--no-metadata');
+    await lab.mustVirsh(
+      'snapshot-create',
+      'vm1',
+      await snapshotFile(lab, 1),
+      '--reuse-external',
+      '--no-metadata',
+    );
     // What the caller promised: the base is copied while the mirror runs.
     await lab.qemuImg('convert', '-U', '-O', 'qcow2', base, copy);
     await untilReady(lab, 1);
     await lab.mustVirsh('blockjob', 'vm1', 'vda', '--pivot');
     assert.deepEqual(await sources(lab), [join(lab.b, 'vda.snap')]);
-    assert.match(await lab.mustVirsh('dumpxml', 'vm1'), new RegExp(`<backingStore type='file' index='\\d+'>\\s*<format type='qcow2'/>\\s*<source file='${copy}'`));
+    assert.match(
+      await lab.mustVirsh('dumpxml', 'vm1'),
+      new RegExp(
+        `<backingStore type='file' index='\\d+'>\\s*<format type='qcow2'/>\\s*<source file='${copy}'`,
+      ),
+    );
     await rm(base);
     await rm(join(lab.a, 'vda.snap'));
     await nothingLost(lab, guest, await sources(lab));
@@ -144,24 +211,72 @@ test('what cannot be mirrored is refused before anything is touched', async () =
   await withLab('refuse', async (lab) => {
     const guest = await running(lab, 1);
     const before = await lab.mustVirsh('dumpxml', 'vm1');
-    const rows: readonly (readonly [string, (xml: string) => string, readonly string[], RegExp])[] = [
-      ['relative mirror', (xml) => xml.replace(`file='${lab.b}/vda.snap'`, "file='vda.snap'"), [], /must be absolute/],
-      ['mirror on the source', (xml) => xml.replace(`file='${lab.b}/vda.snap'`, `file='${guest.files[0]}'`), [], /in use by this domain already/],
-      ['missing folder', (xml) => xml.replace(lab.b, '/nowhere'), [], /nowhere/],
-      ['missing with REUSE_EXT', (xml) => xml, ['--reuse-external'], /missing existing file for disk vda/],
-      ['unknown disk', (xml) => xml.replace("name='vda'", "name='vdx'"), [], /no disk named 'vdx'/],
-      ['HALT', (xml) => xml, ['--halt'], /cannot halt/],
-      ['not validated', (xml) => xml.replace('<disks>', '<bogus/><disks>'), ['--validate'], /failed to validate/],
-    ];
+    const rows: readonly (readonly [string, (xml: string) => string, readonly string[], RegExp])[] =
+      [
+        [
+          'relative mirror',
+          (xml) => xml.replace(`file='${lab.b}/vda.snap'`, "file='vda.snap'"),
+          [],
+          /must be absolute/,
+        ],
+        [
+          'mirror on the source',
+          (xml) => xml.replace(`file='${lab.b}/vda.snap'`, `file='${guest.files[0]}'`),
+          [],
+          /in use by this domain already/,
+        ],
+        ['missing folder', (xml) => xml.replace(lab.b, '/nowhere'), [], /nowhere/],
+        [
+          'missing with REUSE_EXT',
+          (xml) => xml,
+          ['--reuse-external'],
+          /missing existing file for disk vda/,
+        ],
+        [
+          'unknown disk',
+          (xml) => xml.replace("name='vda'", "name='vdx'"),
+          [],
+          /no disk named 'vdx'/,
+        ],
+        ['HALT', (xml) => xml, ['--halt'], /cannot halt/],
+        [
+          'not validated',
+          (xml) => xml.replace('<disks>', '<bogus/><disks>'),
+          ['--validate'],
+          /failed to validate/,
+        ],
+      ];
     for (const [name, change, flags, expected] of rows) {
-      const { code, stderr } = await lab.virsh('snapshot-create', 'vm1', await snapshotFile(lab, 1, change), ...flags);
+      const { code, stderr } = await lab.virsh(
+        'snapshot-create',
+        'vm1',
+        await snapshotFile(lab, 1, change),
+        ...flags,
+      );
       assert.equal(code, 1, name);
       assert.match(stderr, expected, name);
       assert.equal(await lab.mustVirsh('dumpxml', 'vm1'), before, name);
     }
     // Law 6: QEMU itself would take an overlay that cuts the disk short.
-    await lab.qemuImg('create', '-q', '-f', 'qcow2', '-u', '-b', guest.files[0] ?? '', '-F', 'qcow2', join(lab.a, 'vda.snap'), '64M');
-    const small = await lab.virsh('snapshot-create', 'vm1', await snapshotFile(lab, 1), '--reuse-external');
+    await lab.qemuImg(
+      'create',
+      '-q',
+      '-f',
+      'qcow2',
+      '-u',
+      '-b',
+      guest.files[0] ?? '',
+      '-F',
+      'qcow2',
+      join(lab.a, 'vda.snap'),
+      '64M',
+    );
+    const small = await lab.virsh(
+      'snapshot-create',
+      'vm1',
+      await snapshotFile(lab, 1),
+      '--reuse-external',
+    );
     assert.match(small.stderr, /has 67108864 bytes where the disk has 134217728/);
     assert.deepEqual(
       (await lab.leftovers()).files.filter((file) => file.startsWith('b/')),
@@ -179,15 +294,31 @@ test('QEMU dies with a mirror on: the source is complete, clients are told, and 
     await writeMore(guest);
     const uuid = (await lab.mustVirsh('domuuid', 'vm1')).trim();
     killNow(Number(await readFile(join(lab.runDir, 'qemu', `${uuid}.pid`), 'utf8')));
-    await until(async () => ((await lab.mustVirsh('domstate', 'vm1', '--reason')).includes('shut off (crashed)') ? true : null), 10_000, 'death is noticed');
+    await until(
+      async () =>
+        (await lab.mustVirsh('domstate', 'vm1', '--reason')).includes('shut off (crashed)')
+          ? true
+          : null,
+      10_000,
+      'death is noticed',
+    );
 
     const events = await lab.mustFerry('events', '--after', '0', '--json');
     const failed = events.indexOf('"failed"');
-    assert.ok(failed >= 0 && events.indexOf('MIRROR_DROPPED') > failed, 'FAILED, then MIRROR_DROPPED');
-    assert.ok(events.lastIndexOf('"stopped"') > events.indexOf('MIRROR_DROPPED'), 'STOPPED comes last');
+    assert.ok(
+      failed >= 0 && events.indexOf('MIRROR_DROPPED') > failed,
+      'FAILED, then MIRROR_DROPPED',
+    );
+    assert.ok(
+      events.lastIndexOf('"stopped"') > events.indexOf('MIRROR_DROPPED'),
+      'STOPPED comes last',
+    );
 
     const refused = await lab.virsh('start', 'vm1');
-    assert.match(refused.stderr, /operation is not valid: start vm1: the mirror of vda .* --remove-mirror/);
+    assert.match(
+      refused.stderr,
+      /operation is not valid: start vm1: the mirror of vda .* --remove-mirror/,
+    );
     await lab.mustFerry('snapshot-delete', 'vm1', 's1', '--remove-mirror');
     await lab.mustVirsh('start', 'vm1');
     await writeMore(guest);

@@ -12,7 +12,11 @@ import { verifyChains } from '../lib/verify.js';
 
 const writer = { resume: 1 };
 
-async function running(lab: Lab, disks: number, format: 'qcow2' | 'raw' = 'qcow2'): Promise<LabGuest> {
+async function running(
+  lab: Lab,
+  disks: number,
+  format: 'qcow2' | 'raw' = 'qcow2',
+): Promise<LabGuest> {
   await lab.ferryd();
   const guest = await lab.guest({ name: 'vm1', disks, format, writer });
   await lab.mustVirsh('define', guest.xmlFile);
@@ -21,15 +25,24 @@ async function running(lab: Lab, disks: number, format: 'qcow2' | 'raw' = 'qcow2
   return guest;
 }
 
-const sources = async (lab: Lab): Promise<readonly string[]> => (await lab.mustVirsh('domblklist', 'vm1')).match(/\/\S+/g) ?? [];
+const sources = async (lab: Lab): Promise<readonly string[]> =>
+  (await lab.mustVirsh('domblklist', 'vm1')).match(/\/\S+/g) ?? [];
 
 /** Writes on, ends the guest, and asks the verifier about the images that the domain names. */
-async function nothingLost(lab: Lab, guest: LabGuest, format: 'qcow2' | 'raw' = 'qcow2'): Promise<void> {
+async function nothingLost(
+  lab: Lab,
+  guest: LabGuest,
+  format: 'qcow2' | 'raw' = 'qcow2',
+): Promise<void> {
   await guest.serial.waitAcked(guest.serial.acked() + 300);
   const live = await sources(lab);
   await lab.mustVirsh('destroy', 'vm1');
   const images = live.map((file) => ({ file, format }));
-  const verdict = await verifyChains(images, { acked: guest.serial.acked(), state: 'crashed', writer });
+  const verdict = await verifyChains(images, {
+    acked: guest.serial.acked(),
+    state: 'crashed',
+    writer,
+  });
   assert.ok(verdict.ok, JSON.stringify(verdict));
 }
 
@@ -39,10 +52,20 @@ test('two disks move together, keep their names, and nothing of the move stays o
     const { code, stdout, stderr } = await lab.ferry('move', 'vm1', 'vda', 'vdb', '--to', lab.b);
     assert.equal(code, 0, stderr);
     assert.doesNotMatch(stdout, /100 %.*not ready/);
-    assert.deepEqual(await sources(lab), [join(lab.b, 'vm1-vda.qcow2'), join(lab.b, 'vm1-vdb.qcow2')]);
+    assert.deepEqual(await sources(lab), [
+      join(lab.b, 'vm1-vda.qcow2'),
+      join(lab.b, 'vm1-vdb.qcow2'),
+    ]);
     assert.deepEqual((await readdir(lab.b)).toSorted(), ['vm1-vda.qcow2', 'vm1-vdb.qcow2']);
-    assert.match(await lab.mustVirsh('dumpxml', 'vm1', '--inactive'), new RegExp(`file='${lab.b}/vm1-vdb.qcow2'`));
-    const nodes = await lab.mustVirsh('qemu-monitor-command', 'vm1', '{"execute":"query-named-block-nodes","arguments":{"flat":true}}');
+    assert.match(
+      await lab.mustVirsh('dumpxml', 'vm1', '--inactive'),
+      new RegExp(`file='${lab.b}/vm1-vdb.qcow2'`),
+    );
+    const nodes = await lab.mustVirsh(
+      'qemu-monitor-command',
+      'vm1',
+      '{"execute":"query-named-block-nodes","arguments":{"flat":true}}',
+    );
     assert.equal(nodes.match(/ferry-\d+-format/g)?.length, 2, 'no node is left behind');
     await nothingLost(lab, guest);
     // And a cold start from there.
@@ -59,7 +82,10 @@ test('a raw disk below a snapshot moves with its whole chain', async () => {
     await guest.serial.waitAcked(guest.serial.acked() + 200);
     await lab.mustFerry('move', 'vm1', 'vda', '--to', lab.b);
     assert.deepEqual((await readdir(lab.b)).toSorted(), ['vm1-vda.raw', 'vm1-vda.s1']);
-    assert.match(await lab.mustVirsh('snapshot-dumpxml', 'vm1', 's1'), new RegExp(`<source file='${lab.b}/vm1-vda.s1'/>`));
+    assert.match(
+      await lab.mustVirsh('snapshot-dumpxml', 'vm1', 's1'),
+      new RegExp(`<source file='${lab.b}/vm1-vda.s1'/>`),
+    );
     await nothingLost(lab, guest);
   });
 });
@@ -71,7 +97,11 @@ test('moves that cannot work are refused with what to do, and nothing is touched
     await mkdir(join(lab.directory, 'c'));
     await lab.createImage(join(lab.directory, 'c', 'vm1-vda.qcow2'));
     const rows = [
-      [['vda', '--to', join(lab.directory, 'nowhere')], 2, /no such folder; create it or mount the storage/],
+      [
+        ['vda', '--to', join(lab.directory, 'nowhere')],
+        2,
+        /no such folder; create it or mount the storage/,
+      ],
       [['vda', '--to', join(lab.directory, 'taken.qcow2')], 2, /is not a folder/],
       [['vda', '--to', join(lab.directory, 'c')], 2, /exists already and is not overwritten/],
       [['vda', '--to', lab.a], 2, /exists already and is not overwritten/],
@@ -91,12 +121,17 @@ test('moves that cannot work are refused with what to do, and nothing is touched
 test('the daemon is killed during a move, and the next one finishes it', async () => {
   await withLab('move-daemon-dies', async (lab) => {
     const guest = await running(lab, 2);
-    const started = JSON.parse(await lab.mustFerry('move', 'vm1', 'vda', 'vdb', '--to', lab.b, '--detach', '--json')) as { id: number }; // our own CLI
+    const started = JSON.parse(
+      await lab.mustFerry('move', 'vm1', 'vda', 'vdb', '--to', lab.b, '--detach', '--json'),
+    ) as { id: number }; // our own CLI
     await lab.daemons.at(-1)?.kill9();
     await guest.serial.waitAcked(guest.serial.acked() + 100);
     await lab.ferryd();
     await lab.mustFerry('ops', 'wait', String(started.id));
-    assert.deepEqual(await sources(lab), [join(lab.b, 'vm1-vda.qcow2'), join(lab.b, 'vm1-vdb.qcow2')]);
+    assert.deepEqual(await sources(lab), [
+      join(lab.b, 'vm1-vda.qcow2'),
+      join(lab.b, 'vm1-vdb.qcow2'),
+    ]);
     assert.deepEqual((await readdir(lab.b)).toSorted(), ['vm1-vda.qcow2', 'vm1-vdb.qcow2']);
     await nothingLost(lab, guest);
   });
@@ -109,20 +144,33 @@ test('QEMU dies during a move: whichever side is live has everything, and the do
     const pid = Number(await readFile(join(lab.runDir, 'qemu', `${uuid}.pid`), 'utf8'));
     await lab.mustFerry('move', 'vm1', 'vda', '--to', lab.b, '--detach');
     killNow(pid);
-    await until(async () => ((await lab.mustVirsh('domstate', 'vm1')).includes('shut off') ? true : null), 20_000, 'death is noticed');
-    await until(async () => ((await lab.mustFerry('ops', '--json')).trim() === '[]' ? true : null), 20_000, 'the move is settled');
+    await until(
+      async () => ((await lab.mustVirsh('domstate', 'vm1')).includes('shut off') ? true : null),
+      20_000,
+      'death is noticed',
+    );
+    await until(
+      async () => ((await lab.mustFerry('ops', '--json')).trim() === '[]' ? true : null),
+      20_000,
+      'the move is settled',
+    );
     await lab.mustVirsh('start', 'vm1');
     await nothingLost(lab, guest);
     assert.deepEqual(guest.serial.setbacks, []);
     const there = await readdir(lab.b);
-    assert.ok(there.every((file) => !file.endsWith('.part') && !file.includes('.move-')), there.join(' '));
+    assert.ok(
+      there.every((file) => !file.endsWith('.part') && !file.includes('.move-')),
+      there.join(' '),
+    );
   });
 });
 
 test('a cancelled move leaves everything as it was', async () => {
   await withLab('move-cancelled', async (lab) => {
     const guest = await running(lab, 1);
-    const started = JSON.parse(await lab.mustFerry('move', 'vm1', 'vda', '--to', lab.b, '--detach', '--json')) as { id: number }; // our own CLI
+    const started = JSON.parse(
+      await lab.mustFerry('move', 'vm1', 'vda', '--to', lab.b, '--detach', '--json'),
+    ) as { id: number }; // our own CLI
     const cancelled = await lab.ferry('ops', 'cancel', String(started.id));
     await lab.ferry('ops', 'wait', String(started.id));
     // It may have been too fast for us: then it says so, and the move is whole.

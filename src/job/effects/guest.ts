@@ -32,7 +32,9 @@ export const pauseGuest: Effect<StepOf<'pause-guest'>, DomainWorld> = {
   undo: neverUndone,
   async probe(_step, world) {
     const monitor = await world.monitor();
-    return monitor !== null && (await monitor.execute('query-status', {})).running ? 'absent' : 'done';
+    return monitor !== null && (await monitor.execute('query-status', {})).running
+      ? 'absent'
+      : 'done';
   },
 };
 
@@ -57,7 +59,13 @@ export const startQemu: Effect<StepOf<'start-qemu'>, DomainWorld> = {
     const identity = await world.identify(step.start.pidFile);
     const started = step.changes?.find((change) => change.change === 'start');
     if (identity === null || started === undefined) return [];
-    return [{ change: 'identify', ...identity, definition: await world.asStarted(started.live.definition) }];
+    return [
+      {
+        change: 'identify',
+        ...identity,
+        definition: await world.asStarted(started.live.definition),
+      },
+    ];
   },
 };
 

@@ -21,10 +21,13 @@ export const createImage: Effect<StepOf<'create-image'>, DomainWorld> = {
   },
   async probe(step, { images }) {
     const file = await images.stat(step.path);
-    if (file === null || (step.existed && file.kind === 'file' && file.sizeBytes === 0n)) return 'absent';
+    if (file === null || (step.existed && file.kind === 'file' && file.sizeBytes === 0n))
+      return 'absent';
     // The planner saw nothing there, so what is there is ours: whole, or cut short by a crash.
     const info = await images.info(step.path, 'qcow2').catch(() => null);
-    const whole = info?.virtualSizeBytes === step.sizeBytes && (info.backing?.filename ?? null) === (step.backing?.path ?? null);
+    const whole =
+      info?.virtualSizeBytes === step.sizeBytes &&
+      (info.backing?.filename ?? null) === (step.backing?.path ?? null);
     return whole ? 'done' : 'partial';
   },
 };
@@ -44,14 +47,21 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
     if (step.backing !== null) await images.setBacking(part, step.backing);
     // Never over a file that somebody put there meanwhile (law 14).
     if ((await images.stat(step.to)) !== null) {
-      throw new StateError('OPERATION_INVALID', `copy ${step.from}: ${step.to} appeared meanwhile and is not overwritten; remove it or choose another folder`);
+      throw new StateError(
+        'OPERATION_INVALID',
+        `copy ${step.from}: ${step.to} appeared meanwhile and is not overwritten; remove it or choose another folder`,
+      );
     }
     await images.rename(part, step.to);
   },
   async undo(step, { images }) {
     await images.remove(partOf(step));
     // Only after the copy was whole did the file get its name; what stands there before that is somebody else's.
-    if (step.backing === null || (await images.info(step.to, step.format).catch(() => null))?.backing?.filename === step.backing.path) {
+    if (
+      step.backing === null ||
+      (await images.info(step.to, step.format).catch(() => null))?.backing?.filename ===
+        step.backing.path
+    ) {
       await images.remove(step.to);
     }
   },

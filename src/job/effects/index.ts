@@ -2,7 +2,15 @@
 
 import type { Effects } from '../effect.js';
 import type { DomainWorld } from '../world.js';
-import { createNvram, killQemu, pauseGuest, record, resumeGuest, signalGuest, startQemu } from './guest.js';
+import {
+  createNvram,
+  killQemu,
+  pauseGuest,
+  record,
+  resumeGuest,
+  signalGuest,
+  startQemu,
+} from './guest.js';
 import { copyImage, createImage, removeFile } from './images.js';
 import { cancelJob, dismissJobs, sealJob, startCommit, startMirror, waitReady } from './jobs.js';
 import { closeNode, openNode } from './nodes.js';

@@ -60,7 +60,10 @@ export interface ActiveCommit {
   readonly filter: string;
 }
 
-export async function startActiveCommit(monitor: Monitor, { jobId, device, base, filter }: ActiveCommit): Promise<void> {
+export async function startActiveCommit(
+  monitor: Monitor,
+  { jobId, device, base, filter }: ActiveCommit,
+): Promise<void> {
   await monitor.execute('block-commit', {
     ...never,
     'job-id': jobId,
@@ -80,7 +83,8 @@ export const waitReady: Effect<StepOf<'wait-ready'>, DomainWorld> = {
   background: true,
   repeatable: true,
   async do(step, world, context) {
-    const monitor = step.job === 'commit' ? await world.monitor() : await needMonitor(world, 'wait for READY');
+    const monitor =
+      step.job === 'commit' ? await world.monitor() : await needMonitor(world, 'wait for READY');
     if (monitor !== null) await untilReady(monitor, step.jobIds, context);
   },
   undo: async () => undefined,
@@ -93,9 +97,14 @@ export const waitReady: Effect<StepOf<'wait-ready'>, DomainWorld> = {
 };
 
 /** READY is what QEMU says, never arithmetic (law 12): `standby` of a stopped guest counts when the job was READY before. */
-async function untilReady(monitor: Monitor, ids: readonly string[], context: EffectContext): Promise<void> {
+async function untilReady(
+  monitor: Monitor,
+  ids: readonly string[],
+  context: EffectContext,
+): Promise<void> {
   for (;;) {
-    if (context.signal.aborted) throw new StateError('OPERATION_ABORTED', 'wait for READY: canceled');
+    if (context.signal.aborted)
+      throw new StateError('OPERATION_ABORTED', 'wait for READY: canceled');
     try {
       await waitJobs(monitor, ids, ['ready', 'waiting', 'pending'], LOOK_EVERY_MS);
       return;
@@ -127,26 +136,30 @@ export const cancelJob: Effect<StepOf<'cancel-job'>, DomainWorld> = {
   repeatable: true,
   do: (step, world) => ifAlive(world, (monitor) => cancel(monitor, step.jobId)),
   undo: neverUndone,
-  probe: async (step, world) => ((await probeJob(step.jobId, world)) === 'done' ? 'absent' : 'done'),
+  probe: async (step, world) =>
+    (await probeJob(step.jobId, world)) === 'done' ? 'absent' : 'done',
 };
 
 export const sealJob: Effect<StepOf<'seal-job'>, DomainWorld> = {
   repeatable: true,
   do: (step, world) => ifAlive(world, (monitor) => seal(monitor, step.jobId)),
   undo: neverUndone,
-  probe: async (step, world) => ((await probeJob(step.jobId, world)) === 'done' ? 'absent' : 'done'),
+  probe: async (step, world) =>
+    (await probeJob(step.jobId, world)) === 'done' ? 'absent' : 'done',
 };
 
 /** `block-job-cancel` without force leaves a READY copy complete (QEMU block/mirror.c); with it, whatever was there. */
 async function seal(monitor: Monitor, jobId: string): Promise<void> {
   const job = (await queryJobs(monitor)).get(jobId);
   if (job === undefined) return;
-  if (job.block?.ready !== true || job.info.status === 'concluded') return await cancel(monitor, jobId);
+  if (job.block?.ready !== true || job.info.status === 'concluded')
+    return await cancel(monitor, jobId);
   await monitor.execute('block-job-cancel', { device: jobId });
   try {
     // With auto-finalize off a soft end stops at `pending` and holds the guest's writes there: finalize at once.
     const jobs = await waitJobs(monitor, [jobId], ['pending', 'concluded'], SEAL_TIMEOUT_MS);
-    if (jobs.get(jobId)?.info.status === 'pending') await monitor.execute('job-finalize', { id: jobId });
+    if (jobs.get(jobId)?.info.status === 'pending')
+      await monitor.execute('job-finalize', { id: jobId });
     await waitJob(monitor, jobId, ['concluded'], END_TIMEOUT_MS);
   } catch (error) {
     if (!(error instanceof BusyError)) throw error;

@@ -19,8 +19,7 @@ export async function nodesOf(monitor: Monitor): Promise<ReadonlySet<string>> {
 }
 
 async function open(monitor: Monitor, options: BlockdevOptions): Promise<void> {
-  // raw has no `backing`; the planner gives it to formats that know it.
-  await monitor.execute('blockdev-add', options as Parameters<typeof monitor.execute<'blockdev-add'>>[1]);
+  await monitor.execute('blockdev-add', options);
 }
 
 async function close(monitor: Monitor, name: string): Promise<void> {
@@ -37,7 +36,9 @@ export const openNode: Effect<StepOf<'open-node'>, DomainWorld> = {
   },
   async probe({ options }, world) {
     const monitor = await world.monitor();
-    return monitor !== null && (await nodesOf(monitor)).has(options['node-name']) ? 'done' : 'absent';
+    return monitor !== null && (await nodesOf(monitor)).has(options['node-name'])
+      ? 'done'
+      : 'absent';
   },
 };
 
@@ -52,6 +53,8 @@ export const closeNode: Effect<StepOf<'close-node'>, DomainWorld> = {
   },
   async probe({ options }, world) {
     const monitor = await world.monitor();
-    return monitor === null || !(await nodesOf(monitor)).has(options['node-name']) ? 'done' : 'absent';
+    return monitor === null || !(await nodesOf(monitor)).has(options['node-name'])
+      ? 'done'
+      : 'absent';
   },
 };

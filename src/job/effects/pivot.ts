@@ -38,7 +38,9 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
     } catch (error) {
       // Behind the commit step nobody would undo it, and a guest must never be left standing.
       await backOut(disks, world).catch((second: unknown) => {
-        throw new QemuError(`${messageOf(error)}; and the way back failed: ${messageOf(second)}`, { cause: error });
+        throw new QemuError(`${messageOf(error)}; and the way back failed: ${messageOf(second)}`, {
+          cause: error,
+        });
       });
       throw error;
     }
@@ -48,15 +50,22 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
     const monitor = await world.monitor();
     if (monitor === null) return 'absent';
     const roots = await rootsOf(monitor);
-    if (disks.every((disk) => roots.has(disk.to))) return disks.every((disk) => disk.header === null) ? 'done' : 'partial';
+    if (disks.every((disk) => roots.has(disk.to)))
+      return disks.every((disk) => disk.header === null) ? 'done' : 'partial';
     const { status } = await monitor.execute('query-status', {});
     const jobs = await queryJobs(monitor);
-    const untouched = disks.every((disk) => roots.has(disk.from) && jobs.get(disk.jobId)?.info.status === 'ready');
+    const untouched = disks.every(
+      (disk) => roots.has(disk.from) && jobs.get(disk.jobId)?.info.status === 'ready',
+    );
     return untouched && status === 'running' ? 'absent' : 'partial';
   },
 };
 
-async function switchOver(monitor: Monitor, disks: readonly PivotDisk[], world: DomainWorld): Promise<void> {
+async function switchOver(
+  monitor: Monitor,
+  disks: readonly PivotDisk[],
+  world: DomainWorld,
+): Promise<void> {
   const roots = await rootsOf(monitor);
   if (!disks.every((disk) => roots.has(disk.to))) {
     await prepare(monitor, disks, world);
@@ -85,10 +94,17 @@ export function pauseOf(monitor: Monitor): number | null {
 }
 
 /** While the guest runs: are the jobs fit, is the target alive; and flush, so that `stop` has little to do (11 × shorter). */
-async function prepare(monitor: Monitor, disks: readonly PivotDisk[], world: DomainWorld): Promise<void> {
+async function prepare(
+  monitor: Monitor,
+  disks: readonly PivotDisk[],
+  world: DomainWorld,
+): Promise<void> {
   const { status } = await monitor.execute('query-status', {});
   if (status !== 'running' && status !== 'paused' && status !== 'prelaunch') {
-    throw new StateError('OPERATION_INVALID', `pivot: the guest is in state '${status}'; bring it back to running or paused first`);
+    throw new StateError(
+      'OPERATION_INVALID',
+      `pivot: the guest is in state '${status}'; bring it back to running or paused first`,
+    );
   }
   const jobs = await queryJobs(monitor);
   for (const disk of disks) checkJob(disk, jobs.get(disk.jobId));
@@ -97,7 +113,11 @@ async function prepare(monitor: Monitor, disks: readonly PivotDisk[], world: Dom
   await Promise.all(disks.map((disk) => checkHealth(disk, world)));
   if (status !== 'running') return;
   for (const disk of disks) {
-    await monitor.execute('human-monitor-command', { 'command-line': `qemu-io ${disk.to} flush` }, { timeoutMs: STOP_TIMEOUT_MS });
+    await monitor.execute(
+      'human-monitor-command',
+      { 'command-line': `qemu-io ${disk.to} flush` },
+      { timeoutMs: STOP_TIMEOUT_MS },
+    );
   }
 }
 
@@ -106,13 +126,21 @@ const isBeyondReady = (job: Job | undefined): boolean =>
 
 function checkJob(disk: PivotDisk, job: Job | undefined): void {
   const doing = `pivot ${disk.target}`;
-  if (job === undefined) throw new QemuError(`${doing}: job '${disk.jobId}' is gone`, { qmpClass: 'JobGone' });
-  if (job.info.error !== undefined) throw new QemuError(`${doing}: job '${disk.jobId}' failed: ${job.info.error}`, { qmpClass: 'JobFailed' });
+  if (job === undefined)
+    throw new QemuError(`${doing}: job '${disk.jobId}' is gone`, { qmpClass: 'JobGone' });
+  if (job.info.error !== undefined)
+    throw new QemuError(`${doing}: job '${disk.jobId}' failed: ${job.info.error}`, {
+      qmpClass: 'JobFailed',
+    });
   if (isBeyondReady(job)) return;
-  if (job.block?.ready !== true) throw new StateError('BLOCK_COPY_ACTIVE', `block job '${disk.jobId}' not ready for pivot yet`);
+  if (job.block?.ready !== true)
+    throw new StateError('BLOCK_COPY_ACTIVE', `block job '${disk.jobId}' not ready for pivot yet`);
   const io = job.block['io-status'];
   if (io !== 'ok') {
-    throw new StateError('OPERATION_INVALID', `${doing}: job '${disk.jobId}' is paused by an error of its target (io-status ${io}); mend the cause, then try again`);
+    throw new StateError(
+      'OPERATION_INVALID',
+      `${doing}: job '${disk.jobId}' is paused by an error of its target (io-status ${io}); mend the cause, then try again`,
+    );
   }
 }
 
@@ -121,17 +149,26 @@ async function checkHealth(disk: PivotDisk, world: DomainWorld): Promise<void> {
   if (disk.path === null) return;
   const what = `pivot ${disk.target}: ${disk.path}`;
   await within(world.images.sync(disk.path), SETTLE_TIMEOUT_MS, `${what} (fsync)`);
-  await within(world.images.sync(disk.path), HEALTH_TIMEOUT_MS, `${what} (fsync), so it is not pivoted to now`);
+  await within(
+    world.images.sync(disk.path),
+    HEALTH_TIMEOUT_MS,
+    `${what} (fsync), so it is not pivoted to now`,
+  );
 }
 
 async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
   const ids = disks.map((disk) => disk.jobId);
   // `stop` makes jobs flap between ready and standby; job-complete is taken in READY only.
-  const jobs = await waitJobs(monitor, ids, ['ready', 'waiting', 'pending', 'concluded'], PENDING_TIMEOUT_MS);
+  const jobs = await waitJobs(
+    monitor,
+    ids,
+    ['ready', 'waiting', 'pending', 'concluded'],
+    PENDING_TIMEOUT_MS,
+  );
   const untouched = disks.filter((disk) => jobs.get(disk.jobId)?.info.status === 'ready');
   const swings = untouched.flatMap((disk) => disk.swing ?? []);
   if (swings.length > 0) {
-    await monitor.execute('blockdev-reopen', { options: swings as Parameters<typeof monitor.execute<'blockdev-reopen'>>[1]['options'] });
+    await monitor.execute('blockdev-reopen', { options: swings });
   }
   await Promise.all(untouched.map((disk) => monitor.execute('job-complete', { id: disk.jobId })));
   const ready = await waitJobs(monitor, ids, ['pending', 'concluded'], PENDING_TIMEOUT_MS);
@@ -145,7 +182,9 @@ async function checkRoots(monitor: Monitor, disks: readonly PivotDisk[]): Promis
   const roots = await rootsOf(monitor);
   const missing = disks.filter((disk) => !roots.has(disk.to));
   if (missing.length > 0) {
-    throw new QemuError(`pivot: ${missing.map((disk) => disk.target).join(', ')} did not switch although the job ended without an error`);
+    throw new QemuError(
+      `pivot: ${missing.map((disk) => disk.target).join(', ')} did not switch although the job ended without an error`,
+    );
   }
 }
 
@@ -156,7 +195,8 @@ async function backOut(disks: readonly PivotDisk[], world: DomainWorld): Promise
     for (const disk of disks) {
       const status = jobs.get(disk.jobId)?.info.status;
       // A job that is only READY is left: a failed swing or a stop that took too long costs nothing.
-      if (status === 'waiting' || status === 'pending') await monitor.execute('job-cancel', { id: disk.jobId });
+      if (status === 'waiting' || status === 'pending')
+        await monitor.execute('job-cancel', { id: disk.jobId });
       if (status === 'waiting' || status === 'pending' || status === 'aborting') {
         await waitJob(monitor, disk.jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
       }

@@ -18,7 +18,10 @@ export const snapshot: Effect<StepOf<'snapshot'>, DomainWorld> = {
     const monitor = await needMonitor(world, 'snapshot');
     const start = performance.now();
     await monitor.execute('transaction', {
-      actions: disks.map(({ node, overlay }) => ({ type: 'blockdev-snapshot' as const, data: { node, overlay } })),
+      actions: disks.map(({ node, overlay }) => ({
+        type: 'blockdev-snapshot' as const,
+        data: { node, overlay },
+      })),
     });
     world.notePause('snapshot', performance.now() - start);
   },
@@ -77,7 +80,10 @@ async function commitBack(
   for (const id of jobIds) await cancel(monitor, id);
 }
 
-async function commitBackWithoutQemu(disks: readonly SnapshotDisk[], world: DomainWorld): Promise<void> {
+async function commitBackWithoutQemu(
+  disks: readonly SnapshotDisk[],
+  world: DomainWorld,
+): Promise<void> {
   for (const { overlayPath, base } of disks) {
     const info = await world.images.info(overlayPath, 'qcow2').catch(() => null);
     // Not made yet, or never written to.

@@ -31,9 +31,6 @@ export interface Layer extends Image {
   readonly index: number;
 }
 
-/** Active layer first, base last. Never empty. */
-export type Chain = readonly [Layer, ...Layer[]];
-
 /** Names the format node of an open image. QEMU allows 31 characters. */
 export const formatNode = (layer: { readonly index: number }): string =>
   `ferry-${layer.index}-format`;
@@ -41,12 +38,6 @@ export const formatNode = (layer: { readonly index: number }): string =>
 /** Names the protocol node below it; owned by the format node, so that one `blockdev-del` removes both. */
 export const protocolNode = (layer: { readonly index: number }): string =>
   `ferry-${layer.index}-storage`;
-
-/** The inverse of `formatNode`; null for a node that is not ours. */
-export function indexOfNode(nodeName: string): number | null {
-  const match = /^ferry-(\d+)-format$/.exec(nodeName);
-  return match === null ? null : Number(match[1]);
-}
 
 /** A path on this host; null for what the network holds. */
 export const localPath = (source: StorageSource): string | null =>

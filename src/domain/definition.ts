@@ -148,16 +148,3 @@ export function findDisk(definition: Definition, pathOrTarget: string): Disk | n
   };
   return definition.disks.find(wanted) ?? null;
 }
-
-/** The definition with `change` made to the disk at `target`; the same value when there is no such disk. */
-export function withDisk(
-  definition: Definition,
-  target: string,
-  change: (disk: Disk) => Disk,
-): Definition {
-  if (!definition.disks.some((disk) => disk.target === target)) return definition;
-  return {
-    ...definition,
-    disks: definition.disks.map((disk) => (disk.target === target ? change(disk) : disk)),
-  };
-}

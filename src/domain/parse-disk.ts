@@ -2,7 +2,6 @@
 
 import type { Format, Image, NbdHost, StorageSource } from '../block/layer.js';
 import { RequestError } from '../std/errors.js';
-import { parseXml } from '../xml/parse.js';
 import type { XmlElement } from '../xml/tree.js';
 import { attributeOf, childNamed, childrenNamed } from '../xml/tree.js';
 import { readAddress } from './addresses.js';
@@ -26,14 +25,6 @@ const nbdPort = 10809;
 
 /** Which bus a disk name speaks of when `<target bus=>` does not (virDomainDiskDefParseXML). */
 const busOfPrefix: Readonly<Record<string, DiskBus>> = { vd: 'virtio', hd: 'ide' };
-
-/** A `<disk>` document, as device attach sends it. */
-export function parseDisk(xml: string): Disk {
-  const root = parseXml(xml, 'device_definition');
-  if (root.name !== 'disk')
-    throw unsupported(`a <${root.name}> device`, 'only disks can be given here');
-  return readDisk(root);
-}
 
 /** Reads one `<disk>`; addresses and aliases are assigned later, `<mirror>` and `index` are libvirt's output only. */
 export function readDisk(element: XmlElement): Disk {
@@ -173,31 +164,4 @@ export function readBootOrder(device: XmlElement): number | null {
       `Invalid value for attribute 'order' in element 'boot': '0'. Expected non-zero value`,
     );
   return order;
-}
-
-/** Where a block copy goes: the `<disk>` that virDomainBlockCopy takes. Target, alias and address in it are ignored. */
-export interface CopyDestination {
-  readonly source: StorageSource;
-  /** Null: the format of the source, or what the reused file was told to be. */
-  readonly format: Format | null;
-  readonly backing: readonly Image[] | null;
-}
-
-/** @throws {RequestError} INVALID_ARG for a relative path, NO_SOURCE for none. */
-export function parseCopyDestination(xml: string): CopyDestination {
-  const root = parseXml(xml, 'disk_definition');
-  if (root.name !== 'disk') throw xmlError(`expecting root element of 'disk', not '${root.name}'`);
-  checkGrammar(root, diskGrammar);
-  const element = childNamed(root, 'source');
-  const type = wordOf(root, 'type', sourceTypes) ?? 'file';
-  const path = attributeOf(element, type === 'file' ? 'file' : 'dev');
-  if (path !== null && !path.startsWith('/')) {
-    throw new RequestError('INVALID_ARG', 'absolute path must be used as block copy target', {
-      from: 'qemu',
-    });
-  }
-  const source = readSource(element, type, 'block copy');
-  if (source === null) throw new RequestError('NO_SOURCE', 'block copy', { from: 'domain' });
-  const format = wordOf(childNamed(root, 'driver'), 'type', formats);
-  return { source, format, backing: readChain(root).backing };
 }

@@ -1,6 +1,6 @@
 // Steps in words: one line each, for `ferry ops show` and for whoever reads a journal at night.
 
-import type { Plan, Step } from './step.js';
+import type { Step } from './step.js';
 
 export function explainStep(step: Step): string {
   switch (step.kind) {
@@ -49,11 +49,3 @@ export function explainStep(step: Step): string {
 
 const fileOf = (options: Extract<Step, { readonly kind: 'open-node' }>['options']): string =>
   'filename' in options.file ? options.file.filename : `nbd export ${options.file.export}`;
-
-/** A whole plan as text, with its commit step marked. */
-export function explain(plan: Plan): string {
-  const lines = plan.steps.map(
-    (step, i) => `${i === plan.commitAt ? '*' : ' '} ${i} ${step.kind}: ${explainStep(step)}`,
-  );
-  return [`${plan.operation} ${plan.domainName}`, ...lines].join('\n');
-}

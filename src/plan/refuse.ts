@@ -5,17 +5,11 @@ import type { Disk } from '../domain/disk.js';
 import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import { RequestError, StateError } from '../std/errors.js';
-import type { Plan, Refusal } from './step.js';
+import type { Refusal } from './step.js';
 
 export const refuse = (refusal: Error): Refusal => ({ refusal });
 
 export const isRefusal = (value: object): value is Refusal => 'refusal' in value;
-
-/** Throws the refusal of a planner: for callers that stand at a door. */
-export function unlessRefused(planned: Plan | Refusal): Plan {
-  if (isRefusal(planned)) throw planned.refusal;
-  return planned;
-}
 
 /** virDomainObjCheckActive. */
 export function needLive(record: DomainRecord): LiveRecord | Refusal {

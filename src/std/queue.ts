@@ -94,6 +94,7 @@ export class Stream<T> implements AsyncIterableIterator<T>, Disposable {
     const value = this.values.shift();
     if (value !== undefined) return { value, done: false };
     if (this.ended !== null) {
+      // oxlint-disable-next-line typescript/only-throw-error -- handed on as it came
       if (this.ended.error !== null) throw this.ended.error;
       return { value: undefined, done: true };
     }

@@ -297,74 +297,45 @@ type LiveChange = Extract<
 >;
 
 function changeLive(record: DomainRecord, change: LiveChange): DomainRecord {
-  const live = record.live;
   // A QEMU that died in between took all of this with it.
-  if (live === null) return record;
+  return record.live === null ? record : { ...record, live: liveAfter(record.live, change) };
+}
+
+function liveAfter(live: LiveRecord, change: LiveChange): LiveRecord {
+  const withDisk = (target: string, changeDisk: (disk: Disk) => Disk): Definition =>
+    mapDisk(live.definition, target, changeDisk);
+  const mirrorsBut = (target: string): readonly MirrorRecord[] =>
+    live.mirrors.filter((mirror) => mirror.target !== target);
   switch (change.change) {
-    case 'identify':
-      return {
-        ...record,
-        live: {
-          ...live,
-          pid: change.pid,
-          startTicks: change.startTicks,
-          definition: change.definition ?? live.definition,
-        },
-      };
+    case 'identify': {
+      const { pid, startTicks, definition } = change;
+      return { ...live, pid, startTicks, definition: definition ?? live.definition };
+    }
     case 'state':
-      return { ...record, live: { ...live, state: change.state } };
+      return { ...live, state: change.state };
     case 'next-index':
-      return {
-        ...record,
-        live: { ...live, nextIndex: Math.max(live.nextIndex, change.nextIndex) },
-      };
-    case 'mirror':
-      return {
-        ...record,
-        live: {
-          ...live,
-          mirrors: [
-            ...live.mirrors.filter((m) => m.target !== change.mirror.target),
-            change.mirror,
-          ],
-          definition: mapDisk(live.definition, change.mirror.target, (disk) => ({
-            ...disk,
-            mirror: change.disk,
-          })),
-        },
-      };
+      return { ...live, nextIndex: Math.max(live.nextIndex, change.nextIndex) };
+    case 'mirror': {
+      const { mirror, disk } = change;
+      const definition = withDisk(mirror.target, (one) => ({ ...one, mirror: disk }));
+      return { ...live, mirrors: [...mirrorsBut(mirror.target), mirror], definition };
+    }
     case 'mirror-ready':
       return {
-        ...record,
-        live: {
-          ...live,
-          definition: mapDisk(live.definition, change.target, (disk) =>
-            readyAs(disk, change.ready),
-          ),
-        },
+        ...live,
+        definition: withDisk(change.target, (disk) => readyAs(disk, change.ready)),
       };
-    case 'mirror-owner':
-      return {
-        ...record,
-        live: {
-          ...live,
-          mirrors: live.mirrors.map((m) =>
-            m.target === change.target ? { ...m, snapshot: change.snapshot } : m,
-          ),
-        },
-      };
-    case 'mirror-end':
-      return {
-        ...record,
-        live: {
-          ...live,
-          mirrors: live.mirrors.filter((m) => m.target !== change.target),
-          definition: mapDisk(live.definition, change.target, (disk) => ({
-            ...disk,
-            mirror: null,
-          })),
-        },
-      };
+    case 'mirror-owner': {
+      const { target, snapshot } = change;
+      const mirrors = live.mirrors.map((one) =>
+        one.target === target ? { ...one, snapshot } : one,
+      );
+      return { ...live, mirrors };
+    }
+    case 'mirror-end': {
+      const definition = withDisk(change.target, (disk) => ({ ...disk, mirror: null }));
+      return { ...live, mirrors: mirrorsBut(change.target), definition };
+    }
   }
 }
 

@@ -207,46 +207,44 @@ test("with REUSE_EXT the pivot swings to the caller's chain, and the source is n
   });
 });
 
+/** Name, change to the snapshot XML, flags, and what virsh is told. */
+type RefusalRow = readonly [string, (xml: string) => string, readonly string[], RegExp];
+
+const refusals = (lab: Lab, guest: LabGuest): readonly RefusalRow[] => [
+  [
+    'relative mirror',
+    (xml) => xml.replace(`file='${lab.b}/vda.snap'`, "file='vda.snap'"),
+    [],
+    /must be absolute/,
+  ],
+  [
+    'mirror on the source',
+    (xml) => xml.replace(`file='${lab.b}/vda.snap'`, `file='${guest.files[0]}'`),
+    [],
+    /in use by this domain already/,
+  ],
+  ['missing folder', (xml) => xml.replace(lab.b, '/nowhere'), [], /nowhere/],
+  [
+    'missing with REUSE_EXT',
+    (xml) => xml,
+    ['--reuse-external'],
+    /missing existing file for disk vda/,
+  ],
+  ['unknown disk', (xml) => xml.replace("name='vda'", "name='vdx'"), [], /no disk named 'vdx'/],
+  ['HALT', (xml) => xml, ['--halt'], /cannot halt/],
+  [
+    'not validated',
+    (xml) => xml.replace('<disks>', '<bogus/><disks>'),
+    ['--validate'],
+    /failed to validate/,
+  ],
+];
+
 test('what cannot be mirrored is refused before anything is touched', async () => {
   await withLab('refuse', async (lab) => {
     const guest = await running(lab, 1);
     const before = await lab.mustVirsh('dumpxml', 'vm1');
-    const rows: readonly (readonly [string, (xml: string) => string, readonly string[], RegExp])[] =
-      [
-        [
-          'relative mirror',
-          (xml) => xml.replace(`file='${lab.b}/vda.snap'`, "file='vda.snap'"),
-          [],
-          /must be absolute/,
-        ],
-        [
-          'mirror on the source',
-          (xml) => xml.replace(`file='${lab.b}/vda.snap'`, `file='${guest.files[0]}'`),
-          [],
-          /in use by this domain already/,
-        ],
-        ['missing folder', (xml) => xml.replace(lab.b, '/nowhere'), [], /nowhere/],
-        [
-          'missing with REUSE_EXT',
-          (xml) => xml,
-          ['--reuse-external'],
-          /missing existing file for disk vda/,
-        ],
-        [
-          'unknown disk',
-          (xml) => xml.replace("name='vda'", "name='vdx'"),
-          [],
-          /no disk named 'vdx'/,
-        ],
-        ['HALT', (xml) => xml, ['--halt'], /cannot halt/],
-        [
-          'not validated',
-          (xml) => xml.replace('<disks>', '<bogus/><disks>'),
-          ['--validate'],
-          /failed to validate/,
-        ],
-      ];
-    for (const [name, change, flags, expected] of rows) {
+    for (const [name, change, flags, expected] of refusals(lab, guest)) {
       const { code, stderr } = await lab.virsh(
         'snapshot-create',
         'vm1',

@@ -2,7 +2,7 @@
 // promises are the linter's (.oxlintrc.json); what is here reads the sources as text.
 
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { test } from 'node:test';
 
@@ -53,6 +53,7 @@ interface Source {
 const isProduct = /^src\/(?!.*(\.test\.ts$|\/testing\/))/;
 const root = new URL('../../', import.meta.url).pathname;
 const sources = ['src', 'test', 'bench']
+  .filter((folder) => existsSync(join(root, folder)))
   .flatMap(sourcesIn)
   .filter(({ path }) => path !== 'src/tidy.test.ts');
 const product = sources.filter(({ path }) => isProduct.test(path));

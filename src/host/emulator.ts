@@ -2,6 +2,7 @@
 // binary changes.
 
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
@@ -93,6 +94,7 @@ async function probe(binary: string, stamp: string): Promise<EmulatorFacts> {
         alias: machine.alias ?? null,
         maxCpus: machine['cpu-max'],
       })),
+      // What QEMU could do if the host let it.
       kvm: kvm.present,
     };
   } finally {
@@ -100,6 +102,9 @@ async function probe(binary: string, stamp: string): Promise<EmulatorFacts> {
     await rm(folder, { recursive: true, force: true });
   }
 }
+
+/** Whether `<domain type='kvm'>` can start here: QEMU has it, and the host lets us. */
+export const hasKvm = (facts: EmulatorFacts): boolean => facts.kvm && existsSync('/dev/kvm');
 
 /** `pc` → `pc-i440fx-7.2`; null: this emulator does not know it. */
 export function canonicalMachine(facts: EmulatorFacts, machine: string): string | null {

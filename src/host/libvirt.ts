@@ -26,7 +26,7 @@ import {
   suspendDomain,
   undefineDomain,
 } from './domain-verbs.js';
-import { canonicalMachine } from './emulator.js';
+import { canonicalMachine, hasKvm } from './emulator.js';
 import type { Host } from './host.js';
 import type {
   DomainFacts,
@@ -100,7 +100,7 @@ function capabilities(host: Host): string {
     memoryKib: Math.floor(totalmem() / 1024),
     emulator: emulator.binary,
     machines: emulator.machines,
-    kvm: emulator.kvm,
+    kvm: hasKvm(emulator),
   });
 }
 
@@ -120,7 +120,7 @@ function domainCapabilities(host: Host, choice: EmulatorChoice): string {
       'INVALID_ARG',
       `the machine '${choice.machine}' is not supported by emulator '${emulator.binary}'`,
     );
-  const virtType = choice.virtType ?? (emulator.kvm ? 'kvm' : 'qemu');
+  const virtType = choice.virtType ?? (hasKvm(emulator) ? 'kvm' : 'qemu');
   if (virtType !== 'kvm' && virtType !== 'qemu')
     throw new RequestError('INVALID_ARG', `unknown virttype: ${virtType}`);
   return printDomainCapabilities({

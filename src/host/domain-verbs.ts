@@ -106,6 +106,7 @@ export async function startDomain(host: Host, uuid: string, how: StartHow): Prom
     if (record.live !== null) return refuse(invalid('domain is already running'));
     if (record.persistent === null) return refuse(invalid('domain has no definition'));
     checkOwed(record);
+    await checkSettled(host, uuid);
     return await planLaunch(host, 'start', record.persistent, record.chains, how);
   });
   return host.known.domain(uuid);
@@ -125,12 +126,25 @@ export async function createDomain(host: Host, xml: string, how: StartHow): Prom
       checkIdentity(host, definition);
       if (record?.live != null) return refuse(invalid(`domain is already active as '${name}'`));
       if (record !== null) checkOwed(record);
+      await checkSettled(host, uuid);
       return await planLaunch(host, 'create', definition, [], how);
     });
   } finally {
     host.claims.delete(name);
   }
   return host.known.domain(uuid);
+}
+
+/** What an operation of its last QEMU left half-way is brought to an end first: its images are not at rest before. */
+async function checkSettled(host: Host, uuid: string): Promise<void> {
+  const open = await host.known.journal.openOperations();
+  const found = open.find((operation) => operation.domain === uuid);
+  if (found === undefined) return;
+  throw new StateError(
+    'OPERATION_INVALID',
+    `operation ${found.id} (${found.kind}) of domain '${found.domainName}' is not settled yet; wait for it ('ferry ops wait ${found.id}')`,
+    { operation: found.id, next: [`ferry ops show ${found.id}`] },
+  );
 }
 
 async function planLaunch(

@@ -64,7 +64,12 @@ async function lookAt(host: Host, uuid: string): Promise<Found> {
   const { pidFile } = filesOf(host.context.config, uuid, record.name);
   const died: Found = { plan: (now, nowLive) => planStop(now, nowLive, 'crashed', pidFile) };
   const monitor = await host.guestOf(uuid).monitor();
-  if (monitor === null) return died;
+  if (monitor === null) {
+    // What they wait for will not come; before their commit step they are undone.
+    for (const running of host.running.values())
+      if (running.plan.domain === uuid) running.abort.abort();
+    return died;
+  }
   try {
     return await compare(host, record, live, monitor, pidFile);
   } catch (error) {

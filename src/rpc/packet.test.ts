@@ -115,7 +115,9 @@ test('bytes behind the arguments are ignored: go-libvirt sends them to AUTH_LIST
 
 test("go-libvirt's presence word is understood", async () => {
   const { client } = connected();
-  const body = Buffer.from('01000000' + '0000000571656d753a000000' + '00000000', 'hex');
+  const presence = '01000000';
+  const name = '0000000571656d753a000000'; // qemu:
+  const body = Buffer.from(`${presence}${name}00000000`, 'hex');
   client.raw(packet(callHeader(1, 1), body));
   assert.equal((await client.next())?.header.status, messageStatus.ok);
 });

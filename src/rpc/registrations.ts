@@ -49,7 +49,7 @@ export interface EventRow {
 type EventOf<K extends HostEvent['kind']> = Extract<HostEvent, { kind: K }>;
 const head = { callbackID: i32, domain };
 
-function row<K extends HostEvent['kind'], const F extends Fields>(
+function tellAs<K extends HostEvent['kind'], const F extends Fields>(
   place: { readonly id: number | null; readonly program?: ProgramName; readonly procedure: number },
   kind: K,
   fields: F,
@@ -76,19 +76,22 @@ const ioErrorOf = (event: EventOf<'io-error'>): StructOf<typeof ioError> => ({
 
 /** In the order in which one event is told: 8 before 16, as libvirt does. */
 export const eventRows: readonly EventRow[] = [
-  row({ id: 0, procedure: 318 }, 'lifecycle', { event: i32, detail: i32 }, (event) =>
+  tellAs({ id: 0, procedure: 318 }, 'lifecycle', { event: i32, detail: i32 }, (event) =>
     lifecycleOf(event),
   ),
-  row({ id: 1, procedure: 319 }, 'reboot', {}, () => ({})),
-  row({ id: 4, procedure: 322 }, 'io-error', ioError, ioErrorOf),
-  row({ id: 6, procedure: 324 }, 'io-error', { ...ioError, reason: string }, (event) => ({
+  tellAs({ id: 1, procedure: 319 }, 'reboot', {}, () => ({})),
+  tellAs({ id: 4, procedure: 322 }, 'io-error', ioError, ioErrorOf),
+  tellAs({ id: 6, procedure: 324 }, 'io-error', { ...ioError, reason: string }, (event) => ({
     ...ioErrorOf(event),
     reason: event.reason,
   })),
-  row({ id: 8, procedure: 326 }, 'block-job', { path: string, type: i32, status: i32 }, (event) =>
-    event.path === null ? null : { path: event.path, ...jobNumbers(event) },
+  tellAs(
+    { id: 8, procedure: 326 },
+    'block-job',
+    { path: string, type: i32, status: i32 },
+    (event) => (event.path === null ? null : { path: event.path, ...jobNumbers(event) }),
   ),
-  row(
+  tellAs(
     { id: 16, procedure: 339 },
     'block-job',
     { target: string, type: i32, status: i32 },
@@ -97,7 +100,7 @@ export const eventRows: readonly EventRow[] = [
       ...jobNumbers(event),
     }),
   ),
-  row(
+  tellAs(
     { id: 23, procedure: 379 },
     'metadata',
     { type: i32, namespace: optional(string) },
@@ -106,7 +109,7 @@ export const eventRows: readonly EventRow[] = [
       namespace: event.namespace,
     }),
   ),
-  row(
+  tellAs(
     { id: 24, procedure: 385 },
     'block-threshold',
     { device: string, path: optional(string), threshold: u64, excess: u64 },
@@ -117,7 +120,7 @@ export const eventRows: readonly EventRow[] = [
       excess: event.excessBytes,
     }),
   ),
-  row(
+  tellAs(
     { id: null, program: 'qemu', procedure: 6 },
     'monitor',
     { event: string, seconds: i64, micros: u32, details: optional(string) },

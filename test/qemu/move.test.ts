@@ -181,3 +181,30 @@ test('a cancelled move leaves everything as it was', async () => {
     await nothingLost(lab, guest);
   });
 });
+
+test('a transient domain dies during a move: one side has everything, and nothing is half done', async () => {
+  await withLab('move-transient-dies', async (lab) => {
+    await lab.ferryd();
+    const uuid = '0b0c6f0e-6f5b-4a87-9a63-3f1f4a3c7d21';
+    const guest = await lab.guest({ name: 'vm1', uuid, disks: 1, writer });
+    await lab.mustVirsh('create', guest.xmlFile);
+    await guest.serial.waitAcked(400);
+    const pid = Number(await readFile(join(lab.runDir, 'qemu', `${uuid}.pid`), 'utf8'));
+    const move = JSON.parse(
+      await lab.mustFerry('move', 'vm1', 'vda', '--to', lab.b, '--detach', '--json'),
+    ) as { id: number }; // our own CLI
+    killNow(pid);
+    await lab.ferry('ops', 'wait', String(move.id));
+    const shown = await lab.mustFerry('ops', 'show', String(move.id), '--json');
+    const { status } = JSON.parse(shown) as { status: string }; // our own CLI
+    assert.match(status, /^(committed|rolled-back)$/, shown);
+    const live = status === 'committed' ? join(lab.b, 'vm1-vda.qcow2') : (guest.files[0] ?? '');
+    const verdict = await verifyChains([live], {
+      acked: guest.serial.acked(),
+      state: 'crashed',
+      writer,
+    });
+    assert.ok(verdict.ok, JSON.stringify(verdict));
+    assert.equal((await lab.mustVirsh('list', '--all', '--name')).trim(), '');
+  });
+});

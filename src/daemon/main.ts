@@ -51,6 +51,7 @@ async function serve(options: DaemonOptions, version: string, log: Logger): Prom
   // Only its user may look in; the sockets' own modes say who may talk.
   await mkdir(runDir, { recursive: true, mode: 0o711 });
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  log.info({ version, runDir, stateDir, emulator: options.emulator }, 'starts');
   const nowMs = Date.now;
   const journal = openJournal({ stateDir, nowMs });
   const emulator = await emulatorFacts(options.emulator, join(stateDir, 'cache'));

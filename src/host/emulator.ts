@@ -23,7 +23,7 @@ const factsSchema = z.object({
 /** `stamp` changes when the binary does. */
 export type EmulatorFacts = Readonly<z.infer<typeof factsSchema>>;
 
-const PROBE_TIMEOUT_MS = 20_000;
+const PROBE_TIMEOUT_MS = 60_000;
 
 export async function emulatorFacts(binary: string, cacheDir: string): Promise<EmulatorFacts> {
   const stamp = await stampOf(binary);
@@ -77,7 +77,10 @@ async function probe(binary: string, stamp: string): Promise<EmulatorFacts> {
   exited.catch(() => undefined);
   try {
     const open = until(
-      () => connect({ path: socket }).catch(() => null),
+      () =>
+        connect({ path: socket, greetingTimeoutMs: 3000, commandTimeoutMs: 5000 }).catch(
+          () => null,
+        ),
       PROBE_TIMEOUT_MS,
       `probe ${binary}`,
       10,

@@ -36,7 +36,7 @@ export class Ferryd {
   static start(
     options: FerrydOptions & { readonly runDir: string; readonly stateDir: string },
   ): Ferryd {
-    const { runDir, stateDir, args = [], env = {}, readyMs = 20_000 } = options;
+    const { runDir, stateDir, args = [], env = {}, readyMs = 60_000 } = options;
     const child = spawn(
       join(root, 'bin/ferryd'),
       ['--run-dir', runDir, '--state-dir', stateDir, ...args],

@@ -1,4 +1,5 @@
 // A small QMP client for tests that talk to a QEMU without the daemon: replies as they come, events kept for ever.
+// Not the product's own (src/qmp): it sends what that would refuse, and what is tested is no part of the test.
 
 import { connect, type Socket } from 'node:net';
 

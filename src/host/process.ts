@@ -40,7 +40,18 @@ function statOf(pid: number): ProcessStat | null {
 /** Linux counts process times in ticks of USER_HZ, which is 100 everywhere. */
 const NS_PER_TICK = 10_000_000n;
 
-export const cpuTimeNs = (pid: number): bigint => (statOf(pid)?.cpuTicks ?? 0n) * NS_PER_TICK;
+/** Half a tick: a second look within it would see the same. */
+const CPU_TIME_FRESH_MS = 5;
+let lastCpu = { pid: 0, atMs: 0, cpuNs: 0n };
+
+/** What clients poll most, so a process is not asked more often than its clock ticks. */
+export function cpuTimeNs(pid: number): bigint {
+  const atMs = performance.now();
+  if (lastCpu.pid !== pid || atMs - lastCpu.atMs > CPU_TIME_FRESH_MS) {
+    lastCpu = { pid, atMs, cpuNs: (statOf(pid)?.cpuTicks ?? 0n) * NS_PER_TICK };
+  }
+  return lastCpu.cpuNs;
+}
 
 /** A zombie counts as dead: where PID 1 reaps slowly it may stay for seconds. */
 export function isAlive({ pid, startTicks }: Identity): boolean {

@@ -144,8 +144,8 @@ fact(
 
 fact('an entry and its changes are one: a change that fails leaves neither', async (bench) => {
   const id = await bench.journal.begin(plan);
-  const changes = [role('/x'), told('no'), autostart(true)];
-  // The last of them is of a domain that nobody defined.
+  const changes = [role('/x'), told('no'), defined(other)];
+  // The last of them makes another domain than the operation's.
   await assert.rejects(
     bench.journal.append(id, { type: 'done', step: 0 }, changes),
     AssertionError,
@@ -371,7 +371,7 @@ fact(
 fact('a listener hears nothing of what did not commit', async ({ journal }) => {
   let heard = 0;
   journal.onApplied(() => heard++);
-  await assert.rejects(journal.record(uuid, [autostart(true)]));
+  await assert.rejects(journal.record(uuid, [defined(other)]));
   assert.equal(heard, 0);
 });
 

@@ -1,6 +1,6 @@
 // Errors of commands: what was asked, what came back, and whether it may have happened all the same.
 
-import { stringifyJson, type JsonObject, type JsonValue } from '../qapi/json.js';
+import { isObject, stringifyJson, type JsonObject, type JsonValue } from '../qapi/json.js';
 import { QemuError } from '../std/errors.js';
 
 /** What QEMU said in place of a result. */
@@ -20,6 +20,7 @@ export interface QmpErrorReply {
  */
 export class CommandError extends QemuError {
   readonly command: string;
+  /** As given, but for the data of a secret: errors are logged. */
   readonly arguments: JsonValue;
   /** null when nothing came back. */
   readonly reply: QmpErrorReply | null;
@@ -34,10 +35,15 @@ export class CommandError extends QemuError {
       cause: failure.cause,
     });
     this.command = command;
-    this.arguments = args;
+    this.arguments = withoutSecrets(args);
     this.reply = failure.reply ?? null;
   }
 }
+
+const withoutSecrets = (args: JsonValue): JsonValue =>
+  isObject(args) && args['qom-type'] === 'secret' && 'data' in args
+    ? { ...args, data: '(hidden)' }
+    : args;
 
 /** QEMU's refusal, as it came in `error`. */
 export function refusal(command: string, args: JsonValue, error: JsonObject): CommandError {

@@ -209,6 +209,7 @@ function act(machine: Machine, action: TransactionAction): void {
   switch (action.type) {
     case 'blockdev-snapshot': {
       const base = graph.find(action.data.node);
+      graph.refuseBusy(base);
       return graph.snapshot(base, graph.find(action.data.overlay));
     }
     case 'abort':

@@ -29,6 +29,8 @@ export interface Node {
   readonly parent: string | null;
   /** Called on each write through a filter. */
   readonly onWrite: ((block: number, value: number) => void) | null;
+  /** A filter that nobody named: queries look through it. */
+  readonly isImplicit: boolean;
 }
 
 /** What job works on a node, and whether it blocks the node's other users or only holds it. */
@@ -73,7 +75,8 @@ export class Graph {
   delete(name: string): void {
     const node = this.nodes.get(name);
     if (node === undefined) throw new Refusal(`Failed to find node with node-name='${name}'`);
-    if (node.parent !== null) throw new Refusal(`Node ${name} is not owned by the monitor`);
+    if (node.parent !== null && node.onWrite === null)
+      throw new Refusal(`Node ${name} is not owned by the monitor`);
     this.refuseBusy(node);
     if (this.isUsed(node)) throw new Refusal(`Node ${name} is in use`);
     this.drop(node);
@@ -94,10 +97,11 @@ export class Graph {
     throw new Refusal(`Node '${node.name}' is busy: ${reason}`);
   }
 
-  /** A node as the commands that want the top of a graph accept it: no node above it. */
+  /** A node as the commands that want the top of a graph accept it: no node or job above it. */
   findRoot(name: string): Node {
     const node = this.find(name);
-    if (this.parentsOf(node).length > 0) throw new Refusal('Need a root block node');
+    const isBelow = this.parentsOf(node).length > 0 || this.jobUse(node) !== null;
+    if (isBelow) throw new Refusal('Need a root block node');
     return node;
   }
 
@@ -116,9 +120,8 @@ export class Graph {
       if (node.backing === from && node !== to) node.backing = to;
   }
 
-  /** `blockdev-snapshot`. */
+  /** `blockdev-snapshot`, on a base that is not busy. */
   snapshot(base: Node, overlay: Node): void {
-    this.refuseBusy(base);
     if (this.isUsed(overlay)) throw new Refusal('The overlay is already in use');
     if (overlay.backing !== null) throw new Refusal('The overlay already has a backing image');
     if (sizeOf(overlay) < sizeOf(base))
@@ -137,11 +140,12 @@ export class Graph {
     throw new Refusal(refused);
   }
 
-  insertFilter(name: string, driver: string, below: Node, onWrite: Node['onWrite']): Node {
+  insertFilter(given: string | undefined, below: Node, onWrite: Node['onWrite']): Node {
+    const name = given ?? this.autoName();
     if (this.nodes.has(name)) throw new Refusal(`Duplicate nodes with node-name='${name}'`);
     const filter: Node = {
       name,
-      driver,
+      driver: 'mirror_top',
       image: null,
       filename: null,
       file: null,
@@ -149,6 +153,7 @@ export class Graph {
       readOnly: below.readOnly,
       parent: '',
       onWrite,
+      isImplicit: given === undefined,
     };
     this.replace(below, filter);
     filter.backing = below;
@@ -195,12 +200,12 @@ export class Graph {
 
   private open(options: BlockdevOptions, parent: string | null): Node {
     const name = options['node-name'] ?? this.autoName();
-    if (name.length > 31) throw new Refusal(`Node name too long`);
-    if (this.nodes.has(name)) throw new Refusal(`Duplicate nodes with node-name='${name}'`);
-
+    if (name.length > 31) throw new Refusal('Node name too long');
     const inner = 'filename' in options ? null : 'file' in options ? options.file : undefined;
     if (inner === undefined) throw new Refusal(`the fake has no driver '${options.driver}'`);
+    // QEMU opens children first: of two names that are taken it complains of the child's.
     const file = inner === null ? null : this.reference(inner, name);
+    if (this.nodes.has(name)) throw new Refusal(`Duplicate nodes with node-name='${name}'`);
     const filename = 'filename' in options ? options.filename : null;
     const image = filename === null ? null : this.imageAt(filename);
     const node: Node = {
@@ -213,6 +218,7 @@ export class Graph {
       readOnly: options['read-only'] ?? false,
       parent,
       onWrite: null,
+      isImplicit: false,
     };
     this.nodes.set(name, node);
     if (file !== null) this.attach(node, options);
@@ -285,7 +291,9 @@ export class Graph {
   }
 
   private backingUse(node: Node): string | null {
-    const over = this.parentsOf(node).find((one) => one.backing === node && one.onWrite === null);
+    const over = this.parentsOf(node).findLast(
+      (one) => one.backing === node && one.onWrite === null,
+    );
     return over === undefined ? null : `node is used as backing hd of '${over.name}'`;
   }
 }

@@ -20,7 +20,7 @@ export const queryBlock = (machine: Machine): readonly Reply[] =>
     removable: false,
     locked: false,
     'io-status': 'ok',
-    inserted: { ...nodeInfo(machine, root), ...(machine.throttles.get(qdev) ?? {}) },
+    inserted: { ...nodeInfo(machine, explicit(root)), ...(machine.throttles.get(qdev) ?? {}) },
   }));
 
 export const queryNodes = (machine: Machine): readonly Reply[] =>
@@ -42,7 +42,7 @@ export const queryBlockStats = (machine: Machine): readonly Reply[] =>
   [...machine.graph.roots].map(([qdev, root]) => ({
     device: '',
     qdev,
-    'node-name': root.name,
+    'node-name': explicit(root).name,
     stats: stats(machine),
   }));
 
@@ -77,6 +77,10 @@ export function queryGraph(machine: Machine): Reply {
   }
   return { nodes, edges };
 }
+
+/** A node as queries see it: through a filter that nobody named. */
+const explicit = (node: Node): Node =>
+  node.isImplicit && node.backing !== null ? explicit(node.backing) : node;
 
 function nodeInfo(machine: Machine, node: Node): Reply {
   const layers = chainFrom(node);

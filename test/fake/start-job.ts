@@ -51,8 +51,7 @@ export function startMirror(bench: Bench, args: MirrorArgs): void {
       graph.removeFilter(filter, how === 'pivot' ? target : source);
     },
   };
-  const name = args['filter-node-name'] ?? graph.autoName();
-  const filter = graph.insertFilter(name, 'mirror_top', source, (block, value) => {
+  const filter = graph.insertFilter(args['filter-node-name'], source, (block, value) => {
     if (spec.copyMode === 'write-blocking') graph.write(target, block, value);
     else spec.dirty.add(Math.floor(block / unitBlocks));
   });
@@ -93,10 +92,8 @@ function startActiveCommit(bench: Bench, args: CommitArgs, commit: Commit): void
   const unitBlocks = 16;
   const dirty = unitsOf(between, unitBlocks);
   const standing = { source: top, target: base, unitBlocks, dirty };
-  const name = args['filter-node-name'] ?? graph.autoName();
   const filter = graph.insertFilter(
-    name,
-    'mirror_top',
+    args['filter-node-name'],
     top,
     (block) => void dirty.add(Math.floor(block / unitBlocks)),
   );

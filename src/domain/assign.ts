@@ -140,6 +140,6 @@ function controllerAlias(controller: Controller, q35: boolean): string {
   if (type === 'pci') return model === 'pcie-root' ? `pcie.${index}` : `pci.${index}`;
   if (type === 'ide' || (type === 'sata' && index === 0 && q35)) return 'ide';
   if (type === 'usb' && model === 'none') return 'usb';
-  if (type === 'usb' && index === 0 && controller.masterStartPort === null) return 'usb';
+  if (type === 'usb' && index === 0) return 'usb';
   return `${type}${index}`;
 }

@@ -55,21 +55,11 @@ async function stampOf(binary: string): Promise<string> {
 async function probe(binary: string, stamp: string): Promise<EmulatorFacts> {
   const folder = await mkdtemp('/tmp/ferry-probe-');
   const socket = join(folder, 'qmp');
-  const child = spawn(
-    binary,
-    [
-      '-S',
-      '-no-user-config',
-      '-nodefaults',
-      '-display',
-      'none',
-      '-machine',
-      'none',
-      '-qmp',
-      `unix:${socket},server=on,wait=off`,
-    ],
-    { stdio: 'ignore' },
-  );
+  const options = ['-S', '-no-user-config', '-nodefaults', '-display', 'none', '-machine', 'none'];
+  const door = ['-qmp', `unix:${socket},server=on,wait=off`];
+  // It must not outlive us even if we are killed: nobody would end it.
+  const bound = ['--signal=KILL', String(PROBE_TIMEOUT_MS / 1000)];
+  const child = spawn('timeout', [...bound, binary, ...options, ...door], { stdio: 'ignore' });
   const exited = new Promise<never>((_, reject) => {
     child.on('error', reject);
     child.on('exit', (code) => reject(new QemuError(`probe ${binary}: it ended with ${code}`)));
@@ -101,7 +91,7 @@ async function probe(binary: string, stamp: string): Promise<EmulatorFacts> {
       kvm: kvm.present,
     };
   } finally {
-    child.kill('SIGKILL');
+    child.kill('SIGTERM'); // `timeout` hands it on as SIGKILL
     await rm(folder, { recursive: true, force: true });
   }
 }

@@ -181,7 +181,7 @@ export class Guest {
         if (failed !== null) throw failed;
         if (this.identify(start.pidFile) === null) return null;
         return await this.attach(start.qmpSocket).catch((error: unknown) => {
-          if (error instanceof QemuError && error.qmpClass === 'Gone') return null;
+          if (error instanceof BusyError || isSilent(error)) return null;
           throw error;
         });
       },
@@ -231,6 +231,10 @@ function withTerminals(definition: Definition, ptys: ReadonlyMap<string, string>
   );
   return { ...definition, serials, consoles, channels: definition.channels.map(filled) };
 }
+
+/** Not listening yet, or met in the middle of its start: the next try finds it. */
+const isSilent = (error: unknown): boolean =>
+  error instanceof QemuError && (error.qmpClass === 'Gone' || error.qmpClass === 'NoAnswer');
 
 async function createNvram(path: string, template: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });

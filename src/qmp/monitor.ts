@@ -131,6 +131,8 @@ async function openSession(options: ConnectOptions): Promise<Session> {
   }
 }
 
+const NEGOTIATE_TIMEOUT_MS = 3000;
+
 async function handshake(session: Session, options: ConnectOptions): Promise<Monitor> {
   const { path, greetingTimeoutMs = 2000, commandTimeoutMs = 30_000 } = options;
   const limits = { timeoutMs: commandTimeoutMs, signal: null, oob: false };
@@ -141,7 +143,10 @@ async function handshake(session: Session, options: ConnectOptions): Promise<Mon
   );
   const { version, oob } = readGreeting(path, greeting);
 
-  await session.call('qmp_capabilities', oob ? { enable: ['oob'] } : {}, limits);
+  // Met while it starts, QEMU 7.2 may greet and then block in accept(2) until somebody else connects: its main loop and
+  // its monitor thread both watch the socket for a moment. Whoever tries again frees it, so this must not take long.
+  const soon = { ...limits, timeoutMs: Math.min(commandTimeoutMs, NEGOTIATE_TIMEOUT_MS) };
+  await session.call('qmp_capabilities', oob ? { enable: ['oob'] } : {}, soon);
   const ask = async (): Promise<JsonValue> => await session.call('query-qmp-schema', {}, limits);
   const schema = await schemaFor(options, versionText(version), ask);
   return monitorOn(session, { schema, version, oob, commandTimeoutMs });

@@ -84,3 +84,15 @@ test('arguments of <qemu:commandline> come last', () => {
   const argv = commandLine({ ...domain(), qemuArgs: ['-d', 'int'] });
   assert.deepEqual(argv.slice(-2), ['-d', 'int']);
 });
+
+test('a chain that nobody closed is not opened as if it ended there', () => {
+  const open = (format: string): Definition =>
+    domain(`<disk><driver type='qcow2'/><source file='/a'/>
+      <backingStore type='file'><format type='${format}'/><source file='/b'/></backingStore><target dev='vda'/></disk>`);
+  assert.throws(() => commandLine(open('qcow2')), {
+    code: 'CONFIG_UNSUPPORTED',
+    message: /^disk 'vda': its <backingStore> ends at \/b without an empty <backingStore\/>/,
+  });
+  // A raw image has nothing below.
+  assert.doesNotThrow(() => commandLine(open('raw')));
+});

@@ -5,11 +5,13 @@ import { assert } from '../std/assert.js';
 import type { BlockdevOptions } from '../block/node.js';
 import { chainOptions } from '../block/node.js';
 import type { Layer } from '../block/layer.js';
+import { showSource } from '../block/layer.js';
 import { charDevices, deviceOptions, netdevs, objects, vnc } from './commandline-devices.js';
 import { isQ35 } from './defaults.js';
 import type { Cpu, Definition, Feature, Timer } from './definition.js';
 import type { Disk } from './disk.js';
 import { imagesOf } from './disk.js';
+import { configError } from './values.js';
 
 /** What the host adds to a definition. */
 export interface CommandContext {
@@ -83,11 +85,22 @@ const sandbox = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 export function diskNodes(disk: Disk): readonly BlockdevOptions[] {
   const images = imagesOf(disk);
   assert(images.length === 0 || disk.backing !== null, `the chain of ${disk.target} is not known`);
+  refuseOpenEnd(disk);
   const layers = images.map((image): Layer => {
     assert(image.index !== null, `an image of ${disk.target} has no index`);
     return { ...image, index: image.index };
   });
   return chainOptions(layers, disk.driver, disk.readonly);
+}
+
+/** Opened with nothing below, an image whose header names something reads as zeroes what it does not hold itself. */
+function refuseOpenEnd(disk: Disk): void {
+  const last = imagesOf(disk).at(-1);
+  if (disk.openEnded !== true || last === undefined || last.format === 'raw') return;
+  throw configError(
+    `disk '${disk.target}': its <backingStore> ends at ${showSource(last.source)} without an empty <backingStore/> behind it; ` +
+      'add that if nothing is below, or leave <backingStore> out to have the headers followed',
+  );
 }
 
 const stateOf = (definition: Definition, name: Feature['name']): 'on' | 'off' | null => {

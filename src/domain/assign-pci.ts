@@ -208,16 +208,24 @@ const companionFunctions: Readonly<Record<string, number>> = {
 };
 
 function withCompanions(definition: Definition, slots: Slots): Definition {
-  const group = definition.controllers.filter(
+  const members = definition.controllers.filter(
     (one) => companionFunctions[one.model ?? ''] !== undefined,
   );
-  if (group.length === 0) return definition;
-  const slot =
-    group.map((one) => pciPlace(one.address)?.slot).find((given) => given !== undefined) ??
-    slots.next().slot;
+  const slotOf = new Map<number, number>();
+  for (const index of new Set(members.map((one) => one.index))) {
+    const group = members.filter((one) => one.index === index);
+    const models = group.map((one) => one.model);
+    const twice = models.find((model, i) => models.indexOf(model) !== i);
+    if (twice !== undefined) throw configError(`USB controller ${index} has '${twice}' twice`);
+    const given = group
+      .map((one) => pciPlace(one.address)?.slot)
+      .find((slot) => slot !== undefined);
+    slotOf.set(index, given ?? slots.next().slot);
+  }
   return mapControllers(definition, (one) => {
     const fn = companionFunctions[one.model ?? ''];
-    if (fn === undefined || one.address !== null) return one;
+    const slot = slotOf.get(one.index);
+    if (fn === undefined || slot === undefined || one.address !== null) return one;
     return { ...one, address: pciAddress({ bus: 0, slot, function: fn }, fn === 0) };
   });
 }

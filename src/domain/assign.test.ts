@@ -183,6 +183,20 @@ const wrong = [
     /Multiple 'ide' controllers with index '0'/,
   ],
   [
+    'a companion twice',
+    "<controller type='usb' index='0' model='ich9-uhci1'><master startport='0'/></controller>".repeat(
+      2,
+    ),
+    'pc',
+    /USB controller 0 has 'ich9-uhci1' twice/,
+  ],
+  [
+    'a companion of no port',
+    "<controller type='usb' model='ich9-uhci1'><master/></controller>",
+    'pc',
+    /missing attribute 'startport' of <master>/,
+  ],
+  [
     'a boot order given twice',
     ['vda', 'vdb']
       .map((target) => diskXml(target).replace('</disk>', "<boot order='1'/></disk>"))

@@ -137,7 +137,7 @@ function usbController(one: Controller, at: Place): readonly DeviceOption[] {
     {
       driver,
       ...(one.model === 'qemu-xhci' ? said({ p2: one.ports, p3: one.ports }) : {}),
-      ...(companion ? said({ masterbus: 'usb.0', firstport: one.masterStartPort }) : {}),
+      ...(companion ? said({ masterbus: `${idOf(one)}.0`, firstport: one.masterStartPort }) : {}),
       ...(companion ? {} : { id: idOf(one) }),
       ...at(one.address),
     },

@@ -64,6 +64,8 @@ export function readControllers(devices: XmlElement): readonly Controller[] {
 function readController(device: XmlElement, type: Controller['type'], index: number): Controller {
   const models: readonly string[] = controllerModels[type];
   const target = childNamed(device, 'target');
+  const master = childNamed(device, 'master');
+  if (master !== null) neededAttribute(master, 'startport');
   const port = attributeOf(target, 'port');
   if (port !== null && !/^(?:0[xX][0-9a-fA-F]{1,2}|\d{1,3})$/.test(port)) {
     throw xmlError(`Invalid target port '${port}' in PCI controller`);
@@ -74,7 +76,7 @@ function readController(device: XmlElement, type: Controller['type'], index: num
     model: wordOf(device, 'model', models),
     ports: integerOf(device, 'ports'),
     vectors: integerOf(device, 'vectors'),
-    masterStartPort: integerOf(childNamed(device, 'master'), 'startport'),
+    masterStartPort: integerOf(master, 'startport'),
     modelName: wordOf(childNamed(device, 'model'), 'name', ['pcie-root-port']),
     chassis: integerOf(target, 'chassis'),
     port: port === null ? null : Number(port),

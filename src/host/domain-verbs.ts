@@ -194,12 +194,10 @@ export async function destroyDomain(host: Host, uuid: string): Promise<void> {
     const record = known ?? host.known.domain(uuid);
     const live = needLive(record);
     if (isRefusal(live)) return live;
-    return planStop(
-      record,
-      live,
-      'destroyed',
-      filesOf(host.context.config, uuid, record.name).pidFile,
-    );
+    return planStop(record, live, 'destroyed', {
+      pidFile: filesOf(host.context.config, uuid, record.name).pidFile,
+      nowSeconds: Math.floor(host.context.config.nowMs() / 1000),
+    });
   });
 }
 

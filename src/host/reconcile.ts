@@ -62,7 +62,10 @@ async function lookAt(host: Host, uuid: string): Promise<Found> {
   const live = record?.live;
   if (record === null || live == null) return null;
   const { pidFile } = filesOf(host.context.config, uuid, record.name);
-  const died: Found = { plan: (now, nowLive) => planStop(now, nowLive, 'crashed', pidFile) };
+  const died: Found = {
+    plan: (now, nowLive) =>
+      planStop(now, nowLive, 'crashed', { pidFile, nowSeconds: seconds(host) }),
+  };
   const monitor = await host.guestOf(uuid).monitor();
   if (monitor === null) {
     // What they wait for will not come; before their commit step they are undone.
@@ -97,9 +100,11 @@ async function compare(
   if (changes.length > 0) await host.known.journal.record(record.uuid, changes);
   const lost = lostMirrors(record, jobs);
   if (lost.length === 0) return null;
-  const nowSeconds = Math.floor(host.context.config.nowMs() / 1000);
+  const nowSeconds = seconds(host);
   return { plan: (now) => planLost({ record: now, files: new Map(), nowSeconds }, lost) };
 }
+
+const seconds = (host: Host): number => Math.floor(host.context.config.nowMs() / 1000);
 
 /** The guest powered off; QEMU stands still with its images open (`-no-shutdown`), so that we decide what comes next. */
 function ended(host: Host, live: LiveRecord, pidFile: string): Found {
@@ -107,7 +112,10 @@ function ended(host: Host, live: LiveRecord, pidFile: string): Found {
     host.rebooting.delete(live.definition.uuid) || live.definition.onPoweroff === 'restart';
   if (again) return { plan: (record) => planRestart(record) };
   if (live.definition.onPoweroff === 'preserve') return null;
-  return { plan: (record, now) => planStop(record, now, 'shutdown', pidFile) };
+  return {
+    plan: (record, now) =>
+      planStop(record, now, 'shutdown', { pidFile, nowSeconds: seconds(host) }),
+  };
 }
 
 function stateChanges(live: LiveRecord, found: DomainState | null): readonly Change[] {

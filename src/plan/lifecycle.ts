@@ -6,7 +6,7 @@ import type { LifecycleChange } from '../domain/events.js';
 import type { Change, DomainRecord, LiveRecord, RecordedChain } from '../domain/record.js';
 import type { DomainState } from '../domain/state.js';
 import { localPath } from '../block/layer.js';
-import { mirrorsOf } from './mirror-end.js';
+import { abandoned, mirrorsOf } from './mirror-end.js';
 import type { Plan, QemuStart, Step } from './step.js';
 
 const lifecycle = (id: number, change: LifecycleChange): Change => ({
@@ -125,14 +125,14 @@ export function planStop(
   record: DomainRecord,
   live: LiveRecord,
   reason: StopReason,
-  pidFile: string,
+  { pidFile, nowSeconds }: { readonly pidFile: string; readonly nowSeconds: number },
 ): Plan {
   const state = stateAfter[reason];
   const owed = owedText(record);
   const changes: readonly Change[] = [
     ...(reason === 'destroyed' ? [lifecycle(live.id, { event: 'shutdown', detail: 'host' })] : []),
     ...(reason === 'shutdown' ? [lifecycle(live.id, { event: 'shutdown', detail: 'guest' })] : []),
-    ...dropped(record),
+    ...dropped(record, nowSeconds),
     { change: 'stop', state, owed },
     // libvirt calls a QEMU that went by itself crashed in the state, failed in the event (qemuProcessHandleMonitorEOF).
     lifecycle(-1, { event: 'stopped', detail: reason === 'crashed' ? 'failed' : reason }),
@@ -152,8 +152,9 @@ const stateAfter = {
 } as const satisfies Record<StopReason, DomainState>;
 
 /** A mirror ends with its QEMU: stock clients see FAILED and a monitor event, before the lifecycle event (design §4). */
-function dropped(record: DomainRecord): readonly Change[] {
-  return mirrorsOf(record).flatMap(({ disk, mirror }): readonly Change[] => {
+function dropped(record: DomainRecord, nowSeconds: number): readonly Change[] {
+  return mirrorsOf(record).flatMap((mirrored): readonly Change[] => {
+    const { disk, mirror } = mirrored;
     const path = disk.source === null ? null : localPath(disk.source);
     const details = JSON.stringify({
       disk: disk.target,
@@ -162,6 +163,8 @@ function dropped(record: DomainRecord): readonly Change[] {
       live: path,
     });
     return [
+      // Laws 2 and 13. What a move made is removed by its rollback.
+      ...(mirrored.record.move ? [] : abandoned({ record, nowSeconds }, mirrored)),
       {
         change: 'event',
         event: { type: 'block-job', path, target: disk.target, job: 'copy', status: 'failed' },

@@ -330,7 +330,15 @@ function pivotDisk(mirrored: Mirrored): PivotDisk {
   const base = indexed(mirror.backing)[0];
   assert(image !== undefined && base !== undefined, 'a mirror is an image over others');
   // The mirror was opened over the source's former top, the second image of the chain.
-  const swings = base.index !== layersOf(disk)[1]?.index;
+  const former = present(layersOf(disk)[1], 'a mirror stands over a base');
+  const swingTo = (backing: Layer) =>
+    base.index === former.index
+      ? null
+      : reopenOptions(image, {
+          driver: disk.driver,
+          readOnly: false,
+          backing: formatNode(backing),
+        });
   return {
     target: disk.target,
     jobId: mirror.jobId,
@@ -338,9 +346,8 @@ function pivotDisk(mirrored: Mirrored): PivotDisk {
     from: formatNode(topOf(disk)),
     to: formatNode(image),
     path: localPath(image.source),
-    swing: swings
-      ? reopenOptions(image, { driver: disk.driver, readOnly: false, backing: formatNode(base) })
-      : null,
+    swing: swingTo(base),
+    swingBack: swingTo(former),
     header: null,
     offline: null,
   };
@@ -457,7 +464,11 @@ function dropPlan(
   };
 }
 
-function abandoned(request: MirrorEnd, { disk, mirror }: Mirrored): readonly Change[] {
+/** The destination of a mirror that ended without a switch is not to be opened by mistake (law 13). */
+export function abandoned(
+  request: Pick<MirrorEnd, 'record' | 'nowSeconds'>,
+  { disk, mirror }: Mirrored,
+): readonly Change[] {
   const path = localPath(mirror.image.source);
   if (path === null) return [];
   return [

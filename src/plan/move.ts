@@ -339,6 +339,11 @@ function toDestination(way: Way): PivotDisk {
       readOnly: false,
       backing: formatNode(topCopy(way)),
     }),
+    swingBack: reopenOptions(twin, {
+      driver: way.disk.driver,
+      readOnly: false,
+      backing: formatNode(present(way.from[0], 'a chain is never empty')),
+    }),
     header: localPath(topCopy(way).source),
     offline: null,
   };
@@ -426,6 +431,7 @@ function intoCopy(way: Way): PivotDisk {
     to: formatNode(topCopy(way)),
     path: localPath(topCopy(way).source),
     swing: null,
+    swingBack: null,
     header: null,
     offline: offline(way),
   };

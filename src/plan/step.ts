@@ -38,6 +38,8 @@ export interface PivotDisk {
   readonly path: string | null;
   /** Options for `blockdev-reopen` of `to`, given under the pause just before `job-complete` (law 3). Null: nothing to swing. */
   readonly swing: ReopenOptions | null;
+  /** Takes the swing back, should the pivot fail. */
+  readonly swingBack: ReopenOptions | null;
   /** What the header of `to` is made to name afterwards, still in the pause. Null: it names the right image already. */
   readonly header: string | null;
   /** For a commit whose QEMU died: the two files, so that it can be finished without QEMU. */

@@ -17,13 +17,15 @@ import { QemuError, StateError, messageOf } from '../../std/errors.js';
 import type { Effect } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 import { ifAlive, needMonitor } from '../world.js';
-import { cancel } from './jobs.js';
-import { rootsOf } from './nodes.js';
+import { cancel, startActiveCommit } from './jobs.js';
+import { nodesOf, rootsOf } from './nodes.js';
 
 /** Watchdogs: the guest stands still meanwhile, so none of these may be long. */
 const STOP_TIMEOUT_MS = 15_000;
 const PENDING_TIMEOUT_MS = 10_000;
 const CONCLUDED_TIMEOUT_MS = 10_000;
+/** The guest runs meanwhile. */
+const COMMIT_TIMEOUT_MS = 10 * 60_000;
 /** Law 9: a target that takes longer to make one fsync durable is not pivoted to now. */
 const HEALTH_TIMEOUT_MS = 1000;
 /** What lies dirty in the page cache may take its time first; the guest runs meanwhile. */
@@ -36,6 +38,8 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
     try {
       await switchOver(monitor, disks, world);
     } catch (error) {
+      // Once all have switched, on is nearer than back, and from a commit there is no way back: its base has a parent.
+      if (await hasSwitched(monitor, disks).catch(() => false)) return;
       // Behind the commit step nobody would undo it, and a guest must never be left standing.
       await backOut(disks, world).catch((second: unknown) => {
         throw new QemuError(`${messageOf(error)}; and the way back failed: ${messageOf(second)}`, {
@@ -68,6 +72,7 @@ async function switchOver(
 ): Promise<void> {
   const roots = await rootsOf(monitor);
   if (!disks.every((disk) => roots.has(disk.to))) {
+    await commitAgain(monitor, disks, roots);
     await prepare(monitor, disks, world);
     const stoppedAt = performance.now();
     await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
@@ -75,6 +80,17 @@ async function switchOver(
     await complete(monitor, disks);
     await checkRoots(monitor, disks);
   }
+  await nameBacking(monitor, disks);
+}
+
+async function hasSwitched(monitor: Monitor, disks: readonly PivotDisk[]): Promise<boolean> {
+  const roots = await rootsOf(monitor);
+  if (!disks.every((disk) => roots.has(disk.to))) return false;
+  await nameBacking(monitor, disks);
+  return true;
+}
+
+async function nameBacking(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
   for (const disk of disks.filter((d) => d.header !== null)) {
     await monitor.execute('change-backing-file', {
       device: disk.to,
@@ -91,6 +107,26 @@ export function pauseOf(monitor: Monitor): number | null {
   const since = pauses.get(monitor);
   pauses.delete(monitor);
   return since === undefined ? null : performance.now() - since;
+}
+
+/** A commit that a pivot before this one backed out of was cancelled, and behind the commit step nobody else starts it again. */
+async function commitAgain(
+  monitor: Monitor,
+  disks: readonly PivotDisk[],
+  roots: ReadonlySet<string>,
+): Promise<void> {
+  const jobs = await queryJobs(monitor);
+  const again = disks.filter((disk) => {
+    const info = jobs.get(disk.jobId)?.info;
+    const lost = info === undefined || (info.status === 'concluded' && info.error !== undefined);
+    return disk.job === 'commit' && lost && !roots.has(disk.to);
+  });
+  for (const { jobId, from, to } of again) {
+    await cancel(monitor, jobId);
+    await startActiveCommit(monitor, { jobId, device: from, base: to, filter: `${jobId}-f` });
+  }
+  const ids = again.map((disk) => disk.jobId);
+  if (ids.length > 0) await waitJobs(monitor, ids, ['ready'], COMMIT_TIMEOUT_MS);
 }
 
 /** While the guest runs: are the jobs fit, is the target alive; and flush, so that `stop` has little to do (11 × shorter). */
@@ -203,9 +239,18 @@ async function backOut(disks: readonly PivotDisk[], world: DomainWorld): Promise
     }
     const roots = await rootsOf(monitor);
     for (const disk of disks.filter((d) => roots.has(d.to))) await switchBack(monitor, disk);
+    await swingBack(monitor, disks);
     await resumeIfRunning(monitor, world);
     pauses.delete(monitor);
   });
+}
+
+/** What was opened for the swing can be closed only when no target stands on it. Only a guest that stands still had a swing. */
+async function swingBack(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
+  const { running } = await monitor.execute('query-status', {});
+  const nodes = await nodesOf(monitor);
+  const swings = disks.filter((disk) => nodes.has(disk.to)).flatMap((disk) => disk.swingBack ?? []);
+  if (!running && swings.length > 0) await monitor.execute('blockdev-reopen', { options: swings });
 }
 
 /** A disk that switched while another did not: a mirror of nothing, since both sides are equal while the guest stands still. */
@@ -217,12 +262,15 @@ async function switchBack(monitor: Monitor, disk: PivotDisk): Promise<void> {
     device: disk.to,
     target: disk.from,
     sync: 'none',
-    'auto-finalize': true,
+    'auto-finalize': false,
     'auto-dismiss': false,
     'filter-node-name': `${jobId}-f`,
+    'on-target-error': 'stop',
   });
   await waitJob(monitor, jobId, ['ready'], PENDING_TIMEOUT_MS);
   await monitor.execute('job-complete', { id: jobId });
+  await waitJob(monitor, jobId, ['pending'], PENDING_TIMEOUT_MS);
+  await monitor.execute('job-finalize', { id: jobId });
   await waitJob(monitor, jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
   await monitor.execute('job-dismiss', { id: jobId });
 }

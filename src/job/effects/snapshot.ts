@@ -69,6 +69,7 @@ async function commitBack(
     to: disk.node,
     path: disk.base.path,
     swing: null,
+    swingBack: null,
     header: null,
     offline: { overlayPath: disk.overlayPath, base: disk.base },
   }));

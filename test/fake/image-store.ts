@@ -41,8 +41,11 @@ export interface ImageStore {
   rename(from: string, to: string): Promise<void>;
   /** A byte copy of one file, header included; overwrites what is at `to`. */
   copy(request: CopyRequest): Promise<void>;
-  /** Merges the image into its backing file (`qemu-img commit`); the image is empty afterwards. */
-  commitOffline(path: string): Promise<void>;
+  /**
+   * Merges the image into its backing file (`qemu-img commit`); the image is empty afterwards. `into`: whatever the
+   * header names, and the image keeps its data (`commit -d` with an explicit chain).
+   */
+  commitOffline(path: string, into?: BackingRef | null): Promise<void>;
   /** No allocated cluster of its own. */
   isEmpty(path: string): Promise<boolean>;
   /** Rewrites the header's backing file, nothing else (`qemu-img rebase -u`). */

@@ -106,16 +106,17 @@ export class FakeStorage implements ImageStore {
     await new Promise<void>((resolve) => setImmediate(resolve));
   }
 
-  async commitOffline(path: string): Promise<void> {
+  async commitOffline(path: string, into: BackingRef | null = null): Promise<void> {
     const image = this.at('commit', path);
     this.refuseOpen('commit', path, image, ['read', 'write']);
-    const below = present(image.backing, `commit ${path}: it has no backing file`);
+    const below = present(into ?? image.backing, `commit ${path}: it has no backing file`);
     const base = this.at('commit', below.path);
     this.refuseOpen('commit', below.path, base, ['read', 'write']);
     if (base.virtualSizeBytes < image.virtualSizeBytes)
       base.virtualSizeBytes = image.virtualSizeBytes;
     for (const [block, value] of image.blocks) this.put(base, block, value, this.beneath(base));
-    image.blocks.clear();
+    this.flush(base);
+    if (into === null) image.blocks.clear();
     base.synced = false;
   }
 

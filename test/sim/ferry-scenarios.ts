@@ -1,0 +1,221 @@
+// The operations under test: what stands before each, and how it is planned.
+
+import type { PathFacts } from '../../src/block/facts.js';
+import type { Image } from '../../src/block/layer.js';
+import { showSource } from '../../src/block/layer.js';
+import { findDisk } from '../../src/domain/definition.js';
+import type { Definition } from '../../src/domain/definition.js';
+import type { Snapshot } from '../../src/domain/snapshot.js';
+import type { LookDepth } from '../../src/host/chains.js';
+import { factsOf } from '../../src/host/chains.js';
+import {
+  mirrorsOf,
+  planBlockJobEnd,
+  planForget,
+  planRemove,
+  planReopen,
+} from '../../src/plan/mirror-end.js';
+import { destinationsOf, planMove } from '../../src/plan/move.js';
+import { layersOf } from '../../src/plan/refuse.js';
+import { planSnapshotCreate } from '../../src/plan/snapshot-create.js';
+import type { Plan, Refusal } from '../../src/plan/step.js';
+import { waitJobs } from '../../src/qmp/jobs.js';
+import { present } from '../../src/std/assert.js';
+import { FerryBench, sizeBytes, uuid } from './ferry-bench.js';
+
+const one = ['vda'] as const;
+const three = ['vda', 'vdb', 'vdc'] as const;
+type Kind = 'plain' | 'mirrored' | 'reuse';
+
+export interface Scenario {
+  readonly name: string;
+  readonly targets: readonly string[];
+  readonly before: Kind | null;
+  readonly plan: (bench: FerryBench) => Promise<Plan | Refusal>;
+}
+
+const end =
+  (plan: typeof planReopen) =>
+  async (bench: FerryBench): Promise<Plan | Refusal> => {
+    const record = await bench.record();
+    const snapshot = present(record.snapshots[0], 'it was taken before');
+    return plan({ record, files: await mirrorFiles(bench), nowSeconds: 7 }, snapshot);
+  };
+
+const blockJob =
+  (pivot: boolean) =>
+  async (bench: FerryBench): Promise<Plan | Refusal> =>
+    planBlockJobEnd({
+      record: await bench.record(),
+      files: await mirrorFiles(bench),
+      nowSeconds: 7,
+      path: 'vda',
+      pivot,
+    });
+
+const forget = async (bench: FerryBench): Promise<Plan | Refusal> => {
+  const record = await bench.record();
+  return planForget(record, present(record.snapshots[0], 'it was taken before'));
+};
+
+const create = (kind: Kind) => async (bench: FerryBench) => await planCreate(bench, kind);
+
+export const scenarios: readonly Scenario[] = [
+  { name: 'snapshot of 1 disk', targets: one, before: null, plan: create('plain') },
+  { name: 'snapshot of 3 disks', targets: three, before: null, plan: create('plain') },
+  { name: 'mirrored snapshot of 1 disk', targets: one, before: null, plan: create('mirrored') },
+  { name: 'mirrored snapshot of 3 disks', targets: three, before: null, plan: create('mirrored') },
+  { name: 'mirrored snapshot, reuse', targets: one, before: null, plan: create('reuse') },
+  { name: 'reopen 1 mirror', targets: one, before: 'mirrored', plan: end(planReopen) },
+  { name: 'reopen 3 mirrors', targets: three, before: 'mirrored', plan: end(planReopen) },
+  { name: 'reopen a reused mirror', targets: one, before: 'reuse', plan: end(planReopen) },
+  { name: 'remove 1 mirror', targets: one, before: 'mirrored', plan: end(planRemove) },
+  { name: 'remove 3 mirrors', targets: three, before: 'mirrored', plan: end(planRemove) },
+  { name: 'forget 3 mirrors', targets: three, before: 'mirrored', plan: forget },
+  { name: 'blockjob --pivot', targets: one, before: 'mirrored', plan: blockJob(true) },
+  { name: 'blockjob --abort', targets: one, before: 'mirrored', plan: blockJob(false) },
+  { name: 'move 1 disk', targets: one, before: null, plan: planTheMove },
+  { name: 'move 1 disk with a snapshot', targets: one, before: 'plain', plan: planTheMove },
+  { name: 'move 3 disks', targets: three, before: null, plan: planTheMove },
+];
+
+/** The bench as the operation finds it. */
+export async function prepared({ targets, before }: Scenario): Promise<FerryBench> {
+  const bench = await FerryBench.open(targets);
+  if (before === null) return bench;
+  await bench.perform(async () => await planCreate(bench, before));
+  if (before === 'plain') return bench;
+  const jobs = mirrorsOf(await bench.record()).map(({ mirror }) => mirror.jobId);
+  await waitJobs(await bench.monitor(), jobs, ['ready'], 5000);
+  for (const target of targets)
+    await bench.journal.record(uuid, [{ change: 'mirror-ready', target, ready: 'yes' }]);
+  if (before === 'reuse') await copyBase(bench);
+  return bench;
+}
+
+const image = (path: string): Image => ({
+  source: { type: 'file', path },
+  format: 'qcow2',
+  index: null,
+});
+
+async function planCreate(bench: FerryBench, kind: Kind): Promise<Plan | Refusal> {
+  const record = await bench.record();
+  const live = present(record.live, 'it runs');
+  if (kind === 'reuse') await makeByHand(bench);
+  const snapshot = snapshotOf(live.definition, kind);
+  const images = snapshot.disks.flatMap((disk) =>
+    [disk.image, disk.mirror].filter((found) => found !== null),
+  );
+  const files = await look(bench, images, kind === 'reuse' ? 'data' : 'header');
+  const below = await look(
+    bench,
+    [...files.values()].flatMap((facts) => facts.below),
+    'header',
+  );
+  return planSnapshotCreate({
+    record,
+    snapshot,
+    reuseExternal: kind === 'reuse',
+    keepMetadata: true,
+    files: new Map([...below, ...files]),
+    disks: sizesOf(live.definition),
+  });
+}
+
+function snapshotOf(definition: Definition, kind: Kind): Snapshot {
+  return {
+    name: 's1',
+    description: null,
+    state: 'disk-snapshot',
+    parent: null,
+    creationTimeSeconds: 1,
+    memory: { mode: 'no', file: null },
+    disks: definition.disks.map(({ target }) => ({
+      name: target,
+      mode: 'external',
+      image: image(`/src/${target}.s1`),
+      mirror: kind === 'plain' ? null : image(`/dst/${target}.s1`),
+    })),
+    domain: definition,
+    inactiveDomain: null,
+  };
+}
+
+const sizesOf = (definition: Definition) =>
+  new Map(
+    definition.disks.map(({ target, format }) => [
+      target,
+      { sizeBytes, clusterSizeBytes: format === 'raw' ? null : 65536 },
+    ]),
+  );
+
+/** REUSE_EXT: the caller makes both overlays; what the mirror stands on he fills in before the reopen. */
+async function makeByHand({ storage }: FerryBench): Promise<void> {
+  if (storage.files.has('/src/vda.s1')) return;
+  const copy = { path: '/dst/vda.qcow2', format: 'qcow2', sizeBytes } as const;
+  await storage.create({ ...copy, backing: { path: '/src/base.raw', format: 'raw' } });
+  for (const [path, below] of [
+    ['/src/vda.s1', '/src/vda.qcow2'],
+    ['/dst/vda.s1', '/dst/vda.qcow2'],
+  ] as const)
+    await storage.create({
+      path,
+      format: 'qcow2',
+      sizeBytes,
+      backing: { path: below, format: 'qcow2' },
+    });
+}
+
+async function copyBase({ storage }: FerryBench): Promise<void> {
+  await storage.copy({ from: '/src/vda.qcow2', to: '/dst/vda.qcow2' });
+}
+
+async function planTheMove(bench: FerryBench): Promise<Plan | Refusal> {
+  const record = await bench.record();
+  const { definition } = present(record.live, 'it runs');
+  const disks = definition.disks.map(({ target }) => present(findDisk(definition, target), target));
+  const made = disks.flatMap((disk) => {
+    const { copies, overlays } = present(destinationsOf(disk, '/dst', '7'), 'they are files');
+    return [...copies, ...copies.map((path) => `${path}.part`), ...overlays];
+  });
+  const seen = await look(bench, disks.flatMap(layersOf), 'header');
+  const there = await look(bench, made.map(image), 'header');
+  return planMove({
+    record,
+    disks: disks.map((disk) => disk.target),
+    to: '/dst',
+    folder: await bench.images.stat('/dst'),
+    freeBytes: 1n << 40n,
+    files: new Map([...there, ...seen]),
+    sizes: sizesOf(definition),
+    stamp: '7',
+    nowSeconds: 7,
+  });
+}
+
+async function mirrorFiles(bench: FerryBench): Promise<ReadonlyMap<string, PathFacts>> {
+  const reused = mirrorsOf(await bench.record()).filter(({ record }) => record.made === 'reuse');
+  const tops = await look(
+    bench,
+    reused.map(({ mirror }) => mirror.image),
+    'chain',
+  );
+  const below = await look(
+    bench,
+    reused.flatMap(({ mirror }) => mirror.backing),
+    'header',
+  );
+  return new Map([...below, ...tops]);
+}
+
+async function look(
+  bench: FerryBench,
+  images: readonly Image[],
+  depth: LookDepth,
+): Promise<ReadonlyMap<string, PathFacts>> {
+  const found = new Map<string, PathFacts>();
+  for (const wanted of images)
+    found.set(showSource(wanted.source), await factsOf(bench.images, wanted, depth));
+  return found;
+}

@@ -1,0 +1,115 @@
+// One operation and what strikes it, told to its end.
+
+import assert from 'node:assert/strict';
+
+import type { Outcome } from '../../src/job/runner.js';
+import { resume } from '../../src/job/runner.js';
+import { NeedsOperatorError } from '../../src/std/errors.js';
+import { before, checkFiles, checkNothing, checkRunning, checkStopped } from './ferry-checks.js';
+import type { Death, FerryBench } from './ferry-bench.js';
+import type { Scenario } from './ferry-scenarios.js';
+import { prepared } from './ferry-scenarios.js';
+import { Striker } from './faults.js';
+
+export interface Story {
+  /** `nothing`: it was struck before it began. */
+  readonly outcome: Outcome['outcome'] | 'nothing';
+  /** How often a person was asked for. */
+  readonly attention: readonly string[];
+  readonly calls: number;
+}
+
+const longestStory = 8;
+
+/** Faults of the daemon's own, QEMU lives through all of them. `power`: it does not, it goes with the daemon. */
+export async function story(
+  scenario: Scenario,
+  striker: Striker,
+  cut: 'daemon' | 'power' = 'daemon',
+): Promise<Story> {
+  const bench = await prepared(scenario);
+  const then = await before(bench);
+  bench.striker = striker;
+  const told = await lives(bench, scenario, cut);
+  const { calls } = striker;
+  // Past its end nothing is struck any more.
+  bench.striker = new Striker();
+  if (!bench.qemu.alive) await bench.stop();
+  await checkFiles(bench, then);
+  if (bench.qemu.alive) {
+    await checkRunning(bench);
+    if (told.outcome === 'nothing' || told.outcome === 'rolled-back')
+      await checkNothing(bench, then);
+    bench.kill();
+    await bench.stop();
+  }
+  await checkStopped(bench);
+  return { ...told, calls };
+}
+
+async function lives(
+  bench: FerryBench,
+  scenario: Scenario,
+  cut: 'daemon' | 'power',
+): Promise<Omit<Story, 'calls'>> {
+  const attention: string[] = [];
+  let begin = true;
+  for (let life = 0; life < longestStory; life++) {
+    try {
+      await go(bench, scenario, begin);
+    } catch (error) {
+      if (!(error instanceof Error) || error.name === 'AssertionError') throw error;
+      const explained = bench.striker.dead || bench.striker.thrown.includes(error);
+      // Who was killed says nothing to anybody.
+      const says = error instanceof NeedsOperatorError && !bench.striker.dead;
+      if (says) attention.push(error.message);
+      else if (!explained && bench.qemu.alive) throw error;
+    }
+    begin = false;
+    if (bench.striker.dead) {
+      if (cut === 'power') bench.kill();
+      await bench.restart();
+      // The restarted host finds a dead QEMU while it goes on with what was open: either may come first.
+      if (cut === 'power' && bench.striker.calls % 2 === 0) await bench.stop();
+    }
+    const [last] = await bench.journal.operations({ limit: 100 });
+    const open = await bench.journal.openOperations();
+    if (open.length > 0) continue;
+    const operations = await bench.journal.operations();
+    const mine = operations.find(({ kind }) => !kind.startsWith('stop'));
+    const begun = operations.length > preparations(scenario) && last !== undefined;
+    return { outcome: begun ? (mine?.outcome ?? 'nothing') : 'nothing', attention };
+  }
+  throw new Error(`no end after ${longestStory} lives; the last said: ${attention.at(-1)}`);
+}
+
+const preparations = ({ before: kind }: Scenario): number => (kind === null ? 0 : 1);
+
+/** A first run, or whatever the daemon finds open when it starts or when a person says go on. */
+async function go(bench: FerryBench, scenario: Scenario, begin: boolean): Promise<void> {
+  if (begin) return await bench.perform(async () => await scenario.plan(bench));
+  for (const { id, plan } of await bench.journal.openOperations())
+    await resume(id, plan, bench.deps());
+}
+
+/** QEMU dies at a call of the operation; the host stops the domain as soon as it gets the lock. */
+export async function deathStory(
+  scenario: Scenario,
+  death: Death,
+  striker: Striker,
+): Promise<Story> {
+  const bench = await prepared(scenario);
+  const then = await before(bench);
+  bench.striker = striker;
+  bench.death = death;
+  const told = await lives(bench, scenario, 'daemon');
+  const { calls } = striker;
+  bench.striker = new Striker();
+  bench.death = null;
+  if (bench.qemu.alive) bench.kill();
+  await bench.stop();
+  await checkFiles(bench, then);
+  await checkStopped(bench);
+  assert.equal(bench.qemu.alive, false);
+  return { ...told, calls };
+}

@@ -1,0 +1,59 @@
+// The product's image store over the fake's storage.
+
+import type { FileFacts, ImageInfo } from '../../src/block/facts.js';
+import type { ImageStore } from '../../src/image/store.js';
+import type { FakeStorage } from '../fake/storage.js';
+
+/** Whatever stands in these exists. */
+export const folders = ['/src', '/dst'] as const;
+
+const headerBytes = 196_608n;
+
+export function productStore(storage: FakeStorage): ImageStore {
+  const sync = async (path: string): Promise<void> => await storage.sync(path);
+  return {
+    stat: async (path) => statOf(storage, path),
+    info: async (path) => await infoOf(storage, path),
+    create: async ({ clusterSizeBytes, ...image }) => {
+      await storage.create({
+        ...image,
+        ...(clusterSizeBytes === null ? {} : { clusterSizeBytes }),
+      });
+      await sync(image.path);
+    },
+    isEmpty: async (path) => await storage.isEmpty(path),
+    copy: async (request) => {
+      await storage.copy(request);
+      await sync(request.to);
+    },
+    setBacking: async (path, backing) => {
+      await storage.setBacking(path, backing);
+      await sync(path);
+    },
+    commitOffline: async (overlay, base) => {
+      await storage.commitOffline(overlay, base);
+      await sync(base.path);
+    },
+    rename: async (from, to) => await storage.rename(from, to),
+    remove: async (path) => await storage.remove(path),
+    truncate: async (path) => await storage.remove(path),
+    sync,
+    freeBytes: async () => 1n << 40n,
+  };
+}
+
+function statOf(storage: FakeStorage, path: string): FileFacts | null {
+  const common = { readable: true, writable: true };
+  if (folders.some((folder) => folder === path))
+    return { kind: 'folder', sizeBytes: 0n, ...common };
+  const image = storage.files.get(path);
+  return image === undefined ? null : { kind: 'file', sizeBytes: headerBytes, ...common };
+}
+
+async function infoOf(storage: FakeStorage, path: string): Promise<ImageInfo | null> {
+  const info = await storage.info(path);
+  if (info === null) return null;
+  const { backing, ...rest } = info;
+  const named = backing === null ? null : { filename: backing.path, format: backing.format };
+  return { ...rest, backing: named, special: [], snapshots: 0 };
+}

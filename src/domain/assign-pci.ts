@@ -3,7 +3,7 @@
 
 import type { PciPlace } from './addresses.js';
 import { pciAddress, pciPlace } from './addresses.js';
-import { isQ35 } from './defaults.js';
+import { isQ35, orderControllers } from './defaults.js';
 import type { Definition } from './definition.js';
 import type { Controller } from './devices.js';
 import type { DeviceAddress } from './disk.js';
@@ -59,7 +59,9 @@ export function assignPci(definition: Definition): Definition {
     slots.take(place);
   }
   const screened = withPrimaryVideo(fixed, slots, q35 ? 1 : 2);
-  return q35 ? assignQ35(screened, slots) : assignI440fx(screened, slots);
+  const done = q35 ? assignQ35(screened, slots) : assignI440fx(screened, slots);
+  // Last, because devices are remembered by their position until here.
+  return { ...done, controllers: orderControllers(done.controllers) };
 }
 
 const hex = (value: number): string => value.toString(16).padStart(2, '0');

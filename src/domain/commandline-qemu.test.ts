@@ -12,6 +12,7 @@ import { must, killNow } from '../../test/lib/process.js';
 import { testQemus } from '../../test/lib/qemu.js';
 import { Qmp } from '../../test/lib/qmp.js';
 import { within } from '../std/deadline.js';
+import { messageOf } from '../std/errors.js';
 import { qemuCommandLine } from './commandline.js';
 import type { Definition } from './definition.js';
 import { imagesOf } from './disk.js';
@@ -151,7 +152,9 @@ async function assertRuns(
     );
     await qmp.execute('quit');
     await within(ended, 10_000, 'quit');
-    assert.equal(child.exitCode, 0, said);
+    assert.equal(child.exitCode, 0);
+  } catch (error) {
+    throw new Error(`${messageOf(error)}; QEMU said: ${said}`, { cause: error });
   } finally {
     if (child.pid !== undefined && child.exitCode === null) killNow(child.pid);
   }

@@ -28,6 +28,11 @@ export function fillDefaults(draft: Draft, context: ParseContext): Definition {
   const withDevices: Draft = {
     ...draft,
     os: { ...draft.os, machine, boot: bootless ? ['hd'] : draft.os.boot },
+    disks: inOrder(
+      draft.disks,
+      ({ bus }) => bus,
+      ({ target }) => diskIndex(target),
+    ),
     cpu: defaultCpu(draft.cpu, draft.type),
     ...pairConsoles(draft.serials, draft.consoles),
     inputs: withInputs(draft),
@@ -39,7 +44,7 @@ export function fillDefaults(draft: Draft, context: ParseContext): Definition {
   };
   return {
     ...withDevices,
-    controllers: withControllers(withDevices),
+    controllers: orderControllers(withControllers(withDevices)),
     balloon: draft.balloon ?? {
       model: 'virtio',
       statsPeriodSeconds: null,
@@ -49,6 +54,25 @@ export function fillDefaults(draft: Draft, context: ParseContext): Definition {
     },
   };
 }
+
+/** Kinds in the order they first come in, each sorted by its number (virDomainDiskInsert, virDomainControllerInsert). */
+function inOrder<T>(
+  devices: readonly T[],
+  kindOf: (device: T) => string,
+  numberOf: (device: T) => number,
+): readonly T[] {
+  const kinds = [...new Set(devices.map(kindOf))];
+  const rank = (device: T): number => kinds.indexOf(kindOf(device));
+  return devices.toSorted((a, b) => rank(a) - rank(b) || numberOf(a) - numberOf(b));
+}
+
+/** A USB 2 controller comes before the companions that share its index. */
+export const orderControllers = (controllers: readonly Controller[]): readonly Controller[] =>
+  inOrder(
+    controllers,
+    ({ type }) => type,
+    ({ index, masterStartPort }) => index + (masterStartPort === null ? 0 : 0.5),
+  );
 
 const noCpu: Cpu = {
   mode: null,

@@ -135,3 +135,14 @@ test('metadata of others comes back as it was given', () => {
   assert.equal(inactive(once), once);
   assert.match(once, /<a:b xmlns:a="urn:a" c="&quot;'"> x <a:d\/><\/a:b>/);
 });
+
+test('disks are sorted by name within their bus, as libvirt does', () => {
+  const cdroms = ['hdc', 'hda'].map(
+    (target) => `<disk device='cdrom'><target dev='${target}' bus='ide'/></disk>`,
+  );
+  const { disks } = domain(diskXml('vdb') + cdroms.join('') + diskXml('vda'));
+  assert.deepEqual(
+    disks.map(({ target }) => target),
+    ['vda', 'vdb', 'hda', 'hdc'],
+  );
+});

@@ -38,7 +38,10 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
     commitOffline: (overlay, base) => commitOffline(run, overlay, base),
     rename,
     remove,
-    truncate: (path) => fs.truncate(path, 0),
+    truncate: async (path) => {
+      await fs.truncate(path, 0);
+      await sync(path);
+    },
     sync,
     freeBytes,
   };

@@ -42,7 +42,7 @@ export interface ImageStore {
   rename(from: string, to: string): Promise<void>;
   /** Gone already is fine. Durable when it resolves. */
   remove(path: string): Promise<void>;
-  /** Cuts a file back to nothing, as it was before we used it. */
+  /** Cuts a file back to nothing, as it was before we used it. Durable when it resolves. */
   truncate(path: string): Promise<void>;
   /** fsync of the file and its folder. */
   sync(path: string): Promise<void>;

@@ -22,7 +22,8 @@ async function open(monitor: Monitor, options: BlockdevOptions): Promise<void> {
   await monitor.execute('blockdev-add', options);
 }
 
-async function close(monitor: Monitor, name: string): Promise<void> {
+/** Closed already is fine. */
+export async function close(monitor: Monitor, name: string): Promise<void> {
   if (!(await nodesOf(monitor)).has(name)) return;
   await monitor.execute('blockdev-del', { 'node-name': name });
 }

@@ -1,13 +1,13 @@
 // The snapshot transaction, and its undo: the overlays' data goes back down into the bases, with QEMU or without it.
 
-import type { SnapshotDisk, StepOf } from '../../plan/step.js';
+import type { PivotDisk, SnapshotDisk, StepOf } from '../../plan/step.js';
 import type { Monitor } from '../../qmp/monitor.js';
 import { waitJobs } from '../../qmp/jobs.js';
 import type { Effect } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 import { ifAlive, needMonitor } from '../world.js';
 import { cancel, startActiveCommit } from './jobs.js';
-import { rootsOf } from './nodes.js';
+import { close, rootsOf } from './nodes.js';
 import { pauseOf, pivot, resumeIfRunning } from './pivot.js';
 
 /** An overlay that has to go back is small, but its guest writes on: time to converge. */
@@ -41,17 +41,18 @@ export const snapshot: Effect<StepOf<'snapshot'>, DomainWorld> = {
 
 const commitJob = (disk: SnapshotDisk): string => `undo-${disk.overlay}`;
 
+/** Can be entered again at any point of it; what stands still because of us goes on in the end. */
 async function commitBack(
   monitor: Monitor,
   disks: readonly SnapshotDisk[],
   world: DomainWorld,
   context: Parameters<typeof pivot.do>[2],
 ): Promise<void> {
+  // One of an earlier attempt would hide the root below its filter.
+  for (const disk of disks) await cancel(monitor, commitJob(disk));
   const roots = await rootsOf(monitor);
   const switched = disks.filter((disk) => roots.has(disk.overlay));
-  if (switched.length === 0) return;
   for (const disk of switched) {
-    await cancel(monitor, commitJob(disk));
     await startActiveCommit(monitor, {
       jobId: commitJob(disk),
       device: disk.overlay,
@@ -59,26 +60,42 @@ async function commitBack(
       filter: `${disk.overlay}-u`,
     });
   }
-  const jobIds = switched.map(commitJob);
-  await waitJobs(monitor, jobIds, ['ready'], COMMIT_TIMEOUT_MS);
-  const back = switched.map((disk) => ({
-    target: disk.target,
-    jobId: commitJob(disk),
-    job: 'commit' as const,
-    from: disk.overlay,
-    to: disk.node,
-    path: disk.base.path,
-    swing: null,
-    swingBack: null,
-    header: null,
-    offline: { overlayPath: disk.overlayPath, base: disk.base },
-  }));
-  await pivot.do({ kind: 'pivot', disks: back }, world, context);
+  await waitJobs(monitor, switched.map(commitJob), ['ready'], COMMIT_TIMEOUT_MS);
+  if (switched.length > 0)
+    await pivot.do({ kind: 'pivot', disks: switched.map(backOf) }, world, context);
   // No record stands between: the chain before the snapshot is what comes back, and its journal says so with `undone`.
+  for (const disk of disks) await makeHarmless(monitor, disk, world);
   await resumeIfRunning(monitor, world);
   const ms = pauseOf(monitor);
   if (ms !== null) world.notePause('undo of the snapshot', ms);
-  for (const id of jobIds) await cancel(monitor, id);
+}
+
+const backOf = (disk: SnapshotDisk): PivotDisk => ({
+  target: disk.target,
+  jobId: commitJob(disk),
+  job: 'commit',
+  from: disk.overlay,
+  to: disk.node,
+  path: disk.base.path,
+  swing: null,
+  swingBack: null,
+  header: null,
+  offline: { overlayPath: disk.overlayPath, base: disk.base },
+});
+
+/**
+ * Before the guest writes to its base again: were QEMU to die now, an overlay that still holds data would be committed
+ * once more, over what is newer.
+ */
+async function makeHarmless(
+  monitor: Monitor,
+  disk: SnapshotDisk,
+  { images }: DomainWorld,
+): Promise<void> {
+  await cancel(monitor, commitJob(disk));
+  await close(monitor, disk.overlay);
+  if ((await images.stat(disk.overlayPath))?.kind === 'file')
+    await images.truncate(disk.overlayPath);
 }
 
 async function commitBackWithoutQemu(
@@ -87,7 +104,7 @@ async function commitBackWithoutQemu(
 ): Promise<void> {
   for (const { overlayPath, base } of disks) {
     const info = await world.images.info(overlayPath, 'qcow2').catch(() => null);
-    // Not made yet, or never written to.
+    // Not made yet, cut back to nothing because it came back with QEMU, or never written to.
     if (info === null || (await world.images.isEmpty(overlayPath, 'qcow2'))) continue;
     await world.images.commitOffline(overlayPath, base);
   }

@@ -273,6 +273,7 @@ function withChain(definition: Definition, target: string, images: readonly Imag
     format: top.format,
     index: top.index,
     backing: images.slice(1),
+    openEnded: false,
   }));
 }
 

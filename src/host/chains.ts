@@ -126,12 +126,7 @@ export async function chainsOf(
       const top: Image = { source: disk.source, format: disk.format, index: null };
       const path = localPath(disk.source);
       if (path === null || (await images.stat(path)) === null) return [];
-      return [
-        {
-          target: disk.target,
-          images: [top, ...(disk.backing ?? (await followHeaders(images, top)))],
-        },
-      ];
+      return [{ target: disk.target, images: [top, ...(await backingOf(images, top, disk))] }];
     }),
   );
   return found.flat();
@@ -149,6 +144,17 @@ export async function resolveChains(
   return { ...definition, disks };
 }
 
+/** What lies below `top`: what the definition says, and where it leaves off what the headers say. */
+async function backingOf(
+  images: ImageStore,
+  top: Image,
+  { backing, openEnded }: Disk,
+): Promise<readonly Image[]> {
+  if (backing === null) return await followHeaders(images, top);
+  if (openEnded !== true) return backing;
+  return [...backing, ...(await followHeaders(images, backing.at(-1) ?? top))];
+}
+
 async function resolveChain(
   images: ImageStore,
   domain: string,
@@ -158,11 +164,9 @@ async function resolveChain(
   if (disk.source === null) return disk;
   const top: Image = { source: disk.source, format: disk.format, index: null };
   await mustExist(images, top);
-  if (disk.backing !== null) {
-    for (const image of disk.backing) await mustExist(images, image);
-    return disk;
-  }
-  const backing = await followHeaders(images, top);
+  for (const image of disk.backing ?? []) await mustExist(images, image);
+  if (disk.backing !== null && disk.openEnded !== true) return disk;
+  const backing = await backingOf(images, top, disk);
   const known = recorded.find((chain) => chain.target === disk.target)?.images;
   if (
     known?.[0] !== undefined &&
@@ -176,7 +180,7 @@ async function resolveChain(
         `if that is right, define the domain again ('ferry dumpxml --inactive ${domain} | ferry define -')`,
     );
   }
-  return { ...disk, backing };
+  return { ...disk, backing, openEnded: false };
 }
 
 async function mustExist(images: ImageStore, image: Image): Promise<void> {

@@ -3,6 +3,7 @@
 import { createServer } from 'node:net';
 import { assignDevices } from '../domain/assign.js';
 import { qemuCommandLine } from '../domain/commandline.js';
+import { withSocket } from '../domain/commandline-devices.js';
 import type { Definition } from '../domain/definition.js';
 import type { Graphics } from '../domain/devices.js';
 import type { QemuStart } from '../plan/step.js';
@@ -20,7 +21,9 @@ export interface Launch {
 export async function launchPlan(host: Host, defined: Definition): Promise<Launch> {
   const { config } = host.context;
   const files = filesOf(config, defined.uuid, defined.name);
-  const definition = await withPorts(host, assignDevices(defined));
+  const placed = await withPorts(host, assignDevices(defined));
+  const channels = placed.channels.map((one) => withSocket(one, placed.uuid, files.channelDir));
+  const definition = { ...placed, channels };
   const context = {
     qmpSocket: files.qmpSocket,
     pidFile: files.pidFile,

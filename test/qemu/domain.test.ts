@@ -171,3 +171,32 @@ except libvirt.libvirtError as error:
     assert.equal(stdout.trim(), '29');
   });
 });
+
+test('a chain is followed below where its definition leaves off, and refused once it is another', async () => {
+  await withLab('chains', async (lab) => {
+    await lab.ferryd();
+    const [base, middle, top] = ['base', 'middle', 'top'].map((name) => join(lab.a, name));
+    await lab.createImage(base ?? '');
+    const over = async (file: string, below: string): Promise<string> =>
+      await lab.qemuImg('create', '-q', '-f', 'qcow2', '-b', below, '-F', 'qcow2', file);
+    await over(middle ?? '', base ?? '');
+    await over(top ?? '', middle ?? '');
+    const guest = await lab.guest({ name: 'vm1', disks: [{ file: top ?? '' }] });
+    const named = `<backingStore type='file'><format type='qcow2'/><source file='${middle}'/></backingStore>`;
+    await writeFile(guest.xmlFile, guest.xml.replace(/<target dev='vda'/, `${named}$&`));
+    await lab.mustVirsh('define', guest.xmlFile);
+    await lab.mustVirsh('start', 'vm1');
+    await guest.serial.waitAcked(50);
+    assert.match(await lab.mustVirsh('dumpxml', 'vm1'), new RegExp(`<source file='${base}'/>`));
+    await lab.mustVirsh('destroy', 'vm1');
+
+    // Law 7: behind our back the top is put over another image.
+    await lab.createImage(join(lab.a, 'other'));
+    await lab.qemuImg('rebase', '-u', '-b', join(lab.a, 'other'), '-F', 'qcow2', middle ?? '');
+    const refused = await lab.virsh('start', 'vm1');
+    assert.match(
+      refused.stderr,
+      /is not the one that was recorded: it was .*base, the headers now say .*other/,
+    );
+  });
+});

@@ -247,6 +247,7 @@ function definitionOf(targets: readonly string[], running: boolean): Definition 
       format: layerTop.format,
       driver: plain,
       backing: running ? below : null,
+      openEnded: false,
       mirror: null,
       readonly: false,
       shareable: false,

@@ -11,8 +11,9 @@ import { deathStory, story } from './ferry-stories.js';
 import type { Moment } from './faults.js';
 import { crash, Striker, trouble } from './faults.js';
 
-/** Why an operation may wait for a person: what struck it. */
-const explained = /no space left on device|power cut|the connection ended|QEMU is gone/;
+/** Why an operation may wait for a person: what struck it, or that the very question was struck which would have told. */
+const explained =
+  /no space left on device|power cut|the connection ended|QEMU is gone|it cannot be told whether/;
 const moments: readonly Moment[] = ['before', 'after'];
 const longest = 5000;
 
@@ -143,3 +144,18 @@ for (const [name, result] of results) {
     for (const reason of reasons.keys()) assert.match(reason, explained);
   });
 }
+
+test('the faults really struck: many of them, and they turned operations round', (t) => {
+  const tallies = [...results.values()].flatMap((one) =>
+    one.status === 'fulfilled' ? [one.value] : [],
+  );
+  const sum = (of: (tally: Tally) => number): number =>
+    tallies.reduce((total, tally) => total + of(tally), 0);
+  const rolledBack = sum((tally) => tally['rolled-back']);
+  const attention = sum(({ attention: asked }) => asked);
+  t.diagnostic(
+    `${sum(({ tried }) => tried)} faults, ${rolledBack} rolled back, ${attention} asked`,
+  );
+  if (only === undefined) assert.ok(sum(({ tried }) => tried) > 4000);
+  if (only === undefined) assert.ok(rolledBack > 1000 && attention > 100);
+});

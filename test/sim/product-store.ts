@@ -7,14 +7,24 @@ import type { FakeStorage } from '../fake/storage.js';
 /** Whatever stands in these exists. */
 export const folders = ['/src', '/dst'] as const;
 
+const aFile = { kind: 'file', readable: true, writable: true } as const;
 const headerBytes = 196_608n;
 
 export function productStore(storage: FakeStorage): ImageStore {
   const sync = async (path: string): Promise<void> => await storage.sync(path);
+  /** Files of no bytes: the fake's are all images. */
+  const empty = new Set<string>();
   return {
-    stat: async (path) => statOf(storage, path),
-    info: async (path) => await infoOf(storage, path),
+    stat: async (path) => {
+      const found = statOf(storage, path);
+      return found ?? (empty.has(path) ? { ...aFile, sizeBytes: 0n } : null);
+    },
+    info: async (path) => {
+      if (empty.has(path)) throw new Error(`info ${path}: Image is not in qcow2 format`);
+      return await infoOf(storage, path);
+    },
     create: async ({ clusterSizeBytes, ...image }) => {
+      empty.delete(image.path);
       await storage.create({
         ...image,
         ...(clusterSizeBytes === null ? {} : { clusterSizeBytes }),
@@ -35,8 +45,14 @@ export function productStore(storage: FakeStorage): ImageStore {
       await sync(base.path);
     },
     rename: async (from, to) => await storage.rename(from, to),
-    remove: async (path) => await storage.remove(path),
-    truncate: async (path) => await storage.remove(path),
+    remove: async (path) => {
+      empty.delete(path);
+      await storage.remove(path);
+    },
+    truncate: async (path) => {
+      await storage.remove(path);
+      empty.add(path);
+    },
     sync,
     freeBytes: async () => 1n << 40n,
   };
@@ -47,7 +63,7 @@ function statOf(storage: FakeStorage, path: string): FileFacts | null {
   if (folders.some((folder) => folder === path))
     return { kind: 'folder', sizeBytes: 0n, ...common };
   const image = storage.files.get(path);
-  return image === undefined ? null : { kind: 'file', sizeBytes: headerBytes, ...common };
+  return image === undefined ? null : { ...aFile, sizeBytes: headerBytes };
 }
 
 async function infoOf(storage: FakeStorage, path: string): Promise<ImageInfo | null> {

@@ -68,6 +68,7 @@ async function commitBack(
   await resumeIfRunning(monitor, world);
   const ms = pauseOf(monitor);
   if (ms !== null) world.notePause('undo of the snapshot', ms);
+  for (const disk of disks) await emptyAgain(disk, world);
 }
 
 const backOf = (disk: SnapshotDisk): PivotDisk => ({
@@ -96,6 +97,22 @@ async function makeHarmless(
   await close(monitor, disk.overlay);
   if ((await images.stat(disk.overlayPath))?.kind === 'file')
     await images.truncate(disk.overlayPath);
+}
+
+/** One that its caller made is left as he made it: whole, and with nothing in it. */
+async function emptyAgain(
+  { overlayPath, base }: SnapshotDisk,
+  { images }: DomainWorld,
+): Promise<void> {
+  const info = await images.info(base.path, base.format);
+  if (info === null || (await images.stat(overlayPath))?.sizeBytes !== 0n) return;
+  await images.create({
+    path: overlayPath,
+    format: 'qcow2',
+    sizeBytes: info.virtualSizeBytes,
+    backing: base,
+    clusterSizeBytes: info.clusterSizeBytes,
+  });
 }
 
 async function commitBackWithoutQemu(

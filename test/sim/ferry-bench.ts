@@ -14,7 +14,6 @@ import type { DomainWorld } from '../../src/job/world.js';
 import type { Journal } from '../../src/journal/journal.js';
 import { MemoryJournal } from '../../src/journal/memory.js';
 import { planStop } from '../../src/plan/lifecycle.js';
-import { layersOf } from '../../src/plan/refuse.js';
 import type { Plan, Refusal } from '../../src/plan/step.js';
 import type { Monitor } from '../../src/qmp/monitor.js';
 import { present } from '../../src/std/assert.js';
@@ -260,6 +259,3 @@ function definitionOf(targets: readonly string[], running: boolean): Definition 
   });
   return { uuid, name: 'vm1', disks, onPoweroff: 'destroy' } as unknown as Definition;
 }
-
-export const topsOf = (record: DomainRecord): readonly (readonly [string, readonly Layer[]])[] =>
-  (record.live?.definition.disks ?? []).map((disk) => [disk.target, layersOf(disk)] as const);

@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 
+import { defaultRunDir } from '../host/run-dir.js';
 import type { FerryClient } from '../http/client.js';
 import { ferryClient } from '../http/client.js';
 import { toJson } from '../http/wire.js';
@@ -42,19 +43,6 @@ export function openSession(options: GlobalOptions): Session {
 /** Colour for people only: https://no-color.org. */
 export function paintFor(stream: NodeJS.WriteStream): Paint {
   return stream.isTTY && (process.env['NO_COLOR'] ?? '') === '' ? coloured : plain;
-}
-
-/** Where ferryd has its sockets when nobody says otherwise. */
-export function defaultRunDir(): string {
-  const named = process.env['FERRY_RUN_DIR'] ?? '';
-  if (named !== '') return named;
-  if (process.getuid?.() === 0) return '/run/blockferry';
-  const runtime = process.env['XDG_RUNTIME_DIR'] ?? '';
-  if (runtime !== '') return join(runtime, 'blockferry');
-  throw new RequestError(
-    'INVALID_ARG',
-    'the run directory is not known: XDG_RUNTIME_DIR is not set; give --run-dir DIR or set FERRY_RUN_DIR',
-  );
 }
 
 /** The text of `file`; `-` is standard input. */

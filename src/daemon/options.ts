@@ -1,9 +1,10 @@
 // What `ferryd` is told on its command line and by its environment.
 
-import { homedir, userInfo } from 'node:os';
-import { join } from 'node:path';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { defaultRunDir } from '../host/run-dir.js';
 import { RequestError } from '../std/errors.js';
 
 export interface DaemonOptions {
@@ -16,15 +17,6 @@ export interface DaemonOptions {
 }
 
 const isRoot = (): boolean => process.getuid?.() === 0;
-
-/** `/run/blockferry` for root, else below XDG_RUNTIME_DIR. */
-export function defaultRunDir(): string {
-  const env = process.env;
-  const own = isRoot()
-    ? '/run/blockferry'
-    : join(env['XDG_RUNTIME_DIR'] ?? `/tmp/runtime-${userInfo().uid}`, 'blockferry');
-  return env['FERRY_RUN_DIR'] ?? own;
-}
 
 function defaultStateDir(): string {
   const env = process.env;
@@ -42,8 +34,7 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
     .version(version, '-V, --version')
     .option(
       '--run-dir <dir>',
-      'sockets and pid files of this boot (FERRY_RUN_DIR)',
-      defaultRunDir(),
+      'sockets and pid files of this boot (default: FERRY_RUN_DIR, or as the README says)',
     )
     .option(
       '--state-dir <dir>',
@@ -63,14 +54,20 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
     );
   command.parse([...argv], { from: 'user' });
   const given = command.opts<{
-    runDir: string;
+    runDir?: string;
     stateDir: string;
     emulator: string;
     qemuUser?: string;
     sandbox: boolean;
     logLevel: string;
   }>();
-  return { ...given, qemuUser: given.qemuUser === undefined ? null : userNamed(given.qemuUser) };
+  return {
+    ...given,
+    // Both go into command lines of processes that outlive us.
+    runDir: resolve(given.runDir ?? defaultRunDir()),
+    stateDir: resolve(given.stateDir),
+    qemuUser: given.qemuUser === undefined ? null : userNamed(given.qemuUser),
+  };
 }
 
 /** passwd(5); Node has no getpwnam. */

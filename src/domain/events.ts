@@ -56,11 +56,4 @@ export type DomainEvent =
       readonly status: BlockJobStatus;
     }
   /** An event of QEMU's monitor, or one of ours dressed as such (MIRROR_DROPPED). */
-  | { readonly type: 'monitor'; readonly event: string; readonly details: string | null }
-  | {
-      readonly type: 'operation';
-      readonly operation: number;
-      readonly kind: string;
-      readonly status: string;
-      readonly message: string;
-    };
+  | { readonly type: 'monitor'; readonly event: string; readonly details: string | null };

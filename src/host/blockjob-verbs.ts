@@ -71,7 +71,7 @@ export async function blockJobAbort(
   const { ended } = await host.begin(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
     const files = pivot ? await lookAtMirrors(host, record) : new Map();
-    return planBlockJobEnd({ record, files, nowSeconds: nowSeconds(host), path, pivot });
+    return planBlockJobEnd({ record, files, nowSeconds: host.nowSeconds, path, pivot });
   });
   if (!async) return await ended;
   ended.catch((error: unknown) =>
@@ -81,8 +81,6 @@ export async function blockJobAbort(
     ),
   );
 }
-
-export const nowSeconds = (host: Host): number => Math.floor(host.context.config.nowMs() / 1000);
 
 /** The mirrors that callers made, and what lies below them. */
 export async function lookAtMirrors(host: Host, record: DomainRecord) {

@@ -196,7 +196,7 @@ export async function destroyDomain(host: Host, uuid: string): Promise<void> {
     if (isRefusal(live)) return live;
     return planStop(record, live, 'destroyed', {
       pidFile: filesOf(host.context.config, uuid, record.name).pidFile,
-      nowSeconds: Math.floor(host.context.config.nowMs() / 1000),
+      nowSeconds: host.nowSeconds,
     });
   });
 }

@@ -67,11 +67,6 @@ export class Guest {
       }),
   };
 
-  /** The monitor if it is connected right now; for what must not wait. */
-  get connected(): Monitor | null {
-    return this.connection;
-  }
-
   /** Pauses noted since the last call. */
   takePauses(): readonly { readonly what: string; readonly ms: number }[] {
     const noted = this.pauses;

@@ -47,6 +47,9 @@ const news: ReadonlySet<string> = new Set([
   'WATCHDOG',
 ]);
 
+/** How many operations' pauses are remembered. */
+const PAUSES_KEPT = 200;
+
 export class Host {
   readonly context: HostContext;
   readonly emulator: EmulatorFacts;
@@ -82,12 +85,16 @@ export class Host {
     return this.context.config.log;
   }
 
+  get nowSeconds(): number {
+    return Math.floor(this.context.config.nowMs() / 1000);
+  }
+
   guestOf(uuid: string): Guest {
     let guest = this.guests.get(uuid);
     if (guest === undefined) {
       const listener = {
         onNews: (g: Guest, event: AnyEvent) => this.onNews(g, event),
-        onGone: (g: Guest) => this.look(g.uuid),
+        onGone: (g: Guest) => void this.look(g.uuid),
       };
       guest = new Guest(uuid, this.context, listener, this.schemas);
       this.guests.set(uuid, guest);
@@ -113,17 +120,16 @@ export class Host {
   async operate(
     uuid: string,
     planned: (record: DomainRecord | null) => Promise<Plan | Refusal> | Plan | Refusal,
-  ): Promise<Plan> {
-    const { ended, plan } = await this.begin(uuid, planned);
+  ): Promise<void> {
+    const { ended } = await this.begin(uuid, planned);
     await ended;
-    return await plan;
   }
 
   /** Resolves as soon as the operation is journaled; `ended` tells how it went. */
   async begin(
     uuid: string,
     planned: (record: DomainRecord | null) => Promise<Plan | Refusal> | Plan | Refusal,
-  ): Promise<Started & { readonly plan: Promise<Plan> }> {
+  ): Promise<Started> {
     const guest = this.guestOf(uuid);
     const abort = new AbortController();
     const pauses: { what: string; ms: number }[] = [];
@@ -139,7 +145,7 @@ export class Host {
         announce(progress.operation);
       }
       if (running !== null) running.progress = progress;
-      void this.operations.refresh(progress.operation);
+      this.operations.refreshSoon(progress.operation);
       if (progress.report === null) this.log.debug({ domain: uuid, ...progress }, 'step');
     };
     const planIt = async (): Promise<Plan | Refusal> => {
@@ -159,14 +165,14 @@ export class Host {
           this.running.delete(running.id);
           await this.operations.refresh(running.id);
         }
-        if (plan !== null) this.look(uuid);
+        if (plan !== null) void this.look(uuid);
         throw error;
       },
     );
     // Whoever only wants the number does not wait for the end.
     const settled = ended.catch(() => undefined);
     const operation = await Promise.race([announced, performed.then((p) => p.operation)]);
-    return { operation, ended, plan: performed.then((p) => p.plan) };
+    return { operation, ended };
   }
 
   /** Goes on with an operation that a former daemon left open. */
@@ -178,6 +184,7 @@ export class Host {
       pauses.push(...guest.takePauses());
       const running = this.running.get(id);
       if (running !== undefined) running.progress = progress;
+      this.operations.refreshSoon(id);
     };
     guest.doing = plan.operation;
     const outcome = resume(id, plan, this.deps(guest, abort.signal, onProgress));
@@ -199,8 +206,8 @@ export class Host {
     return await this.guestOf(uuid).lock.run(body);
   }
 
-  /** Looks at a domain's QEMU soon, once for all that happens meanwhile. */
-  look(uuid: string): void {
+  /** Looks at a domain's QEMU soon, once for all that happens meanwhile. Resolves after a look; never rejects. */
+  async look(uuid: string): Promise<void> {
     const under = this.looking.get(uuid);
     if (under !== undefined) {
       under.again = true;
@@ -209,13 +216,13 @@ export class Host {
     if (this.closed) return;
     const mine = { again: false };
     this.looking.set(uuid, mine);
-    void reconcile(this, uuid)
+    await reconcile(this, uuid)
       .catch((error: unknown) =>
         this.log.error({ domain: uuid, error: messageOf(error) }, 'look at QEMU failed'),
       )
       .finally(() => {
         this.looking.delete(uuid);
-        if (mine.again) this.look(uuid);
+        if (mine.again) void this.look(uuid);
       });
   }
 
@@ -250,14 +257,23 @@ export class Host {
   ): Promise<void> {
     this.running.delete(operation);
     await this.operations.refresh(operation);
-    if (pauses.length > 0) this.pauses.set(operation, pauses);
+    if (pauses.length > 0) this.keepPauses(operation, pauses);
     this.log.info({ domain: uuid, operation, outcome: outcome.outcome, pauses }, 'operation ended');
-    this.look(uuid);
+    void this.look(uuid);
     if (outcome.outcome === 'rolled-back') throw outcome.error;
+  }
+
+  private keepPauses(
+    operation: number,
+    pauses: readonly { readonly what: string; readonly ms: number }[],
+  ): void {
+    this.pauses.set(operation, pauses);
+    const [oldest] = this.pauses.keys();
+    if (this.pauses.size > PAUSES_KEPT && oldest !== undefined) this.pauses.delete(oldest);
   }
 
   private onNews(guest: Guest, event: AnyEvent): void {
     for (const listener of this.passers) listener(guest.uuid, event);
-    if (news.has(event.event)) this.look(guest.uuid);
+    if (news.has(event.event)) void this.look(guest.uuid);
   }
 }

@@ -260,7 +260,7 @@ async function monitorCommand(
     throw error;
   } finally {
     // It may have changed anything.
-    host.look(uuid);
+    void host.look(uuid);
   }
 }
 
@@ -431,8 +431,6 @@ export function eventsOf({ before, after, domain, changes }: Told): readonly Hos
           { domain: ref(id), kind: 'monitor', event: event.event, ...at, details: event.details },
         ];
       }
-      case 'operation':
-        return [];
     }
   });
 }

@@ -5,7 +5,6 @@ import type { Image } from '../block/layer.js';
 import { findDisk } from '../domain/definition.js';
 import { destinationsOf, planMove } from '../plan/move.js';
 import { isRefusal, layersOf, needLive, refuse } from '../plan/refuse.js';
-import { nowSeconds } from './blockjob-verbs.js';
 import type { MoveRequest } from './ferry-host.js';
 import type { Host, Started } from './host.js';
 import { look, sizesOf } from './look.js';
@@ -19,7 +18,7 @@ export async function startMove(host: Host, uuid: string, request: MoveRequest):
     if (isRefusal(live)) return refuse(live.refusal);
     const { images } = host.context;
     const folder = to.startsWith('/') ? await images.stat(to) : null;
-    const stamp = String(nowSeconds(host));
+    const stamp = String(host.nowSeconds);
     const disks = request.disks.flatMap((name) => findDisk(live.definition, name) ?? []);
     const seen = await look(host, disks.flatMap(layersOf), 'header');
     const made = disks.flatMap((disk) => {
@@ -40,7 +39,7 @@ export async function startMove(host: Host, uuid: string, request: MoveRequest):
       files: new Map([...there, ...seen]),
       sizes: await sizesOf(host, uuid, live),
       stamp,
-      nowSeconds: nowSeconds(host),
+      nowSeconds: host.nowSeconds,
     });
   });
 }

@@ -13,6 +13,7 @@ const KEPT = 200;
 export class Operations {
   private readonly journal: Journal;
   private readonly byId = new Map<number, OperationRecord>();
+  private readonly due = new Set<number>();
 
   constructor(journal: Journal) {
     this.journal = journal;
@@ -21,6 +22,19 @@ export class Operations {
   async load(): Promise<void> {
     for (const { id } of (await this.journal.operations({ limit: KEPT })).toReversed())
       await this.refresh(id);
+  }
+
+  /** Behind what goes on: the guest may stand still just now. */
+  refreshSoon(id: number): void {
+    if (this.due.size === 0) setImmediate(() => this.refreshDue());
+    this.due.add(id);
+  }
+
+  private refreshDue(): void {
+    const ids = [...this.due];
+    this.due.clear();
+    // What cannot be read is read again with the next change.
+    for (const id of ids) this.refresh(id).catch(() => undefined);
   }
 
   async refresh(id: number): Promise<void> {

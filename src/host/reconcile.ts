@@ -64,7 +64,7 @@ async function lookAt(host: Host, uuid: string): Promise<Found> {
   const { pidFile } = filesOf(host.context.config, uuid, record.name);
   const died: Found = {
     plan: (now, nowLive) =>
-      planStop(now, nowLive, 'crashed', { pidFile, nowSeconds: seconds(host) }),
+      planStop(now, nowLive, 'crashed', { pidFile, nowSeconds: host.nowSeconds }),
   };
   const monitor = await host.guestOf(uuid).monitor();
   if (monitor === null) {
@@ -100,11 +100,9 @@ async function compare(
   if (changes.length > 0) await host.known.journal.record(record.uuid, changes);
   const lost = lostMirrors(record, jobs);
   if (lost.length === 0) return null;
-  const nowSeconds = seconds(host);
+  const { nowSeconds } = host;
   return { plan: (now) => planLost({ record: now, files: new Map(), nowSeconds }, lost) };
 }
-
-const seconds = (host: Host): number => Math.floor(host.context.config.nowMs() / 1000);
 
 /** The guest powered off; QEMU stands still with its images open (`-no-shutdown`), so that we decide what comes next. */
 function ended(host: Host, live: LiveRecord, pidFile: string): Found {
@@ -114,7 +112,7 @@ function ended(host: Host, live: LiveRecord, pidFile: string): Found {
   if (live.definition.onPoweroff === 'preserve') return null;
   return {
     plan: (record, now) =>
-      planStop(record, now, 'shutdown', { pidFile, nowSeconds: seconds(host) }),
+      planStop(record, now, 'shutdown', { pidFile, nowSeconds: host.nowSeconds }),
   };
 }
 

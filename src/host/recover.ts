@@ -17,24 +17,29 @@ const standsStill: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Resolves when no guest stands still because of us and every guest was looked at. Long operations then still run:
- * `going` has them.
+ * Resolves when no guest stands still because of us and every guest was looked at. Long operations then still run.
  */
-export async function recover(host: Host): Promise<{ readonly going: readonly Promise<void>[] }> {
+export async function recover(host: Host): Promise<void> {
   const open = await host.known.journal.openOperations();
   const first = open.filter(isStanding);
   const rest = open.filter((operation) => !first.includes(operation));
   await Promise.all(first.map((operation) => untilGuestRuns(host, operation)));
   const going = rest.map((operation) => goOn(host, operation));
   // A long one (a move) must not keep the sockets shut; the others take milliseconds.
-  await Promise.race([
-    Promise.allSettled(going),
-    new Promise((resolve) => setTimeout(resolve, PATIENCE_MS).unref()),
-  ]);
-  for (const { uuid, live } of host.known.all()) {
-    if (live !== null) host.look(uuid);
-  }
-  return { going };
+  await atMost(PATIENCE_MS, going);
+  // Who died while nobody looked is known to be dead before anybody asks.
+  const running = host.known.all().filter(({ live }) => live !== null);
+  await atMost(
+    PATIENCE_MS,
+    running.map(({ uuid }) => host.look(uuid)),
+  );
+}
+
+async function atMost(ms: number, work: readonly Promise<void>[]): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const enough = new Promise((resolve) => (timer = setTimeout(resolve, ms)));
+  await Promise.race([Promise.allSettled(work), enough]);
+  clearTimeout(timer);
 }
 
 /** How long the sockets wait for operations that do not stand in a guest's way. */

@@ -16,7 +16,7 @@ import { refuse } from '../plan/refuse.js';
 import { planSnapshotCreate } from '../plan/snapshot-create.js';
 import type { Plan, Refusal } from '../plan/step.js';
 import { FerryError, NotFoundError, RequestError, StateError } from '../std/errors.js';
-import { lookAtMirrors, nowSeconds } from './blockjob-verbs.js';
+import { lookAtMirrors } from './blockjob-verbs.js';
 import { parseContext } from './domain-verbs.js';
 import type { Host } from './host.js';
 import type { SnapshotCreateOptions, SnapshotDeleteOptions } from './libvirt-host.js';
@@ -68,7 +68,7 @@ export async function createSnapshot(
       live: live.definition,
       inactive: record.persistent,
       diskOnly: options.diskOnly || mirrored,
-      nowSeconds: nowSeconds(host),
+      nowSeconds: host.nowSeconds,
       parent: record.currentSnapshot,
       state: 'disk-snapshot',
       isRegularFile,
@@ -259,7 +259,7 @@ export async function deleteSnapshot(
     const request = {
       record,
       files: options.reopenMirror ? await lookAtMirrors(host, record) : new Map(),
-      nowSeconds: nowSeconds(host),
+      nowSeconds: host.nowSeconds,
     };
     if (options.metadataOnly) return planForget(record, snapshot);
     return options.reopenMirror ? planReopen(request, snapshot) : planRemove(request, snapshot);

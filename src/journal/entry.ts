@@ -8,7 +8,7 @@ export type Entry =
   | { readonly type: 'undone'; readonly step: number }
   /** The operation turned round. On disk before the first undo; never taken back. */
   | { readonly type: 'rollback'; readonly reason: string }
-  /** Stopped, and waits for a person. The operation stays open: any later entry means that it went on. */
+  /** Stopped, and waits for a person. The operation stays open; a later entry means that it went on. */
   | { readonly type: 'attention'; readonly reason: string }
   | {
       readonly type: 'end';

@@ -29,7 +29,7 @@ const defined = (id = uuid): Change => ({
 const autostart = (on: boolean): Change => ({ change: 'autostart', on });
 
 function told(message: string): Change {
-  const event = { type: 'operation', operation: 1, kind: 'k', status: 's', message } as const;
+  const event = { type: 'monitor', event: message, details: null } as const;
   return { change: 'event', event };
 }
 

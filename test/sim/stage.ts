@@ -51,7 +51,7 @@ export async function knownWithItsEntry(journal: Journal): Promise<void> {
 /** All of the plan or none of it, and what was told of it. */
 export async function allOrNothing(stage: Stage<ToyWorld>, story: Story): Promise<void> {
   const told = (await story.journal.events()).map(({ event }) =>
-    'message' in event ? event.message : '',
+    event.type === 'monitor' ? event.event : '',
   );
   const tale = told.join(', ');
   if (story.outcome === 'committed') {

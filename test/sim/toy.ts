@@ -313,7 +313,7 @@ export const toyDefinition = {
 export function told(message: string): Change {
   return {
     change: 'event',
-    event: { type: 'operation', operation: 0, kind: 'toy', status: 'told', message },
+    event: { type: 'monitor', event: message, details: null },
   };
 }
 

@@ -3,7 +3,7 @@
 
 import { copyFile, mkdir } from 'node:fs/promises';
 import { constants } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { CharSource } from '../domain/devices.js';
 import type { Definition } from '../domain/definition.js';
 import type { DomainWorld, Identity } from '../job/world.js';
@@ -37,7 +37,7 @@ export class Guest {
   doing = '';
   private readonly context: HostContext;
   private readonly listener: GuestListener;
-  private readonly schemas: Map<string, Schema>;
+  private readonly schemas: Map<string, Promise<Schema>>;
   private readonly mutex = new Lock();
   private connection: Monitor | null = null;
   private connecting: Promise<Monitor | null> | null = null;
@@ -47,7 +47,7 @@ export class Guest {
     uuid: string,
     context: HostContext,
     listener: GuestListener,
-    schemas: Map<string, Schema>,
+    schemas: Map<string, Promise<Schema>>,
   ) {
     this.uuid = uuid;
     this.context = context;
@@ -120,7 +120,8 @@ export class Guest {
     const identity = this.identify(pidFile);
     if (identity === null) return null;
     try {
-      return await this.attach(qmpSocket);
+      const emulator = this.context.known.find(this.uuid)?.live?.definition.emulator ?? null;
+      return await this.attach(qmpSocket, emulator);
     } catch (error) {
       if (!(error instanceof QemuError) || error.qmpClass !== 'Gone') throw error;
       // Nobody listens: it is on its way out.
@@ -134,15 +135,13 @@ export class Guest {
     }
   }
 
-  private async attach(path: string): Promise<Monitor> {
-    const emulator = this.context.known.find(this.uuid)?.live?.definition.emulator ?? '';
-    const known = this.schemas.get(emulator);
+  private async attach(path: string, emulator: string | null): Promise<Monitor> {
+    const cache = { directory: join(this.context.config.stateDir, 'cache'), memory: this.schemas };
     const monitor = await connect({
       path,
       greetingTimeoutMs: GREETING_TIMEOUT_MS,
-      ...(known === undefined ? {} : { schema: known }),
+      ...(emulator === null ? {} : { schemaCache: { ...cache, binary: emulator } }),
     });
-    if (emulator !== '') this.schemas.set(emulator, monitor.schema);
     this.connection = monitor;
     monitor.onEvent((event) => this.listener.onNews(this, event));
     void monitor.closed.then(() => {
@@ -155,7 +154,7 @@ export class Guest {
 
   private async start(start: QemuStart): Promise<void> {
     if (this.identify(start.pidFile) === null) await this.launch(start);
-    if (this.connection === null) await this.attach(start.qmpSocket);
+    if (this.connection === null) await this.attach(start.qmpSocket, start.emulator);
   }
 
   private async launch(start: QemuStart): Promise<void> {
@@ -175,7 +174,7 @@ export class Guest {
         const failed = failure();
         if (failed !== null) throw failed;
         if (this.identify(start.pidFile) === null) return null;
-        return await this.attach(start.qmpSocket).catch((error: unknown) => {
+        return await this.attach(start.qmpSocket, start.emulator).catch((error: unknown) => {
           if (error instanceof BusyError || isSilent(error)) return null;
           throw error;
         });

@@ -6,7 +6,7 @@ import type { StepProgress } from '../job/runner.js';
 import { perform, resume } from '../job/runner.js';
 import type { Outcome } from '../job/runner.js';
 import type { OperationRecord } from '../journal/journal.js';
-import type { Plan, Refusal } from '../plan/step.js';
+import type { Plan, Refusal, StepKind } from '../plan/step.js';
 import type { AnyEvent, Schema } from '../qmp/monitor.js';
 import { NotFoundError, messageOf } from '../std/errors.js';
 import type { DomainRecord } from '../domain/record.js';
@@ -65,7 +65,7 @@ export class Host {
   readonly claims = new Map<string, string>();
   readonly operations: Operations;
   private readonly guests = new Map<string, Guest>();
-  private readonly schemas = new Map<string, Schema>();
+  private readonly schemas = new Map<string, Promise<Schema>>();
   private readonly looking = new Map<string, { again: boolean }>();
   private readonly passers = new Set<(uuid: string, event: AnyEvent) => void>();
   private closed = false;
@@ -175,8 +175,11 @@ export class Host {
     return { operation, ended };
   }
 
-  /** Goes on with an operation that a former daemon left open. */
-  async resumeOperation({ id, plan }: OperationRecord): Promise<void> {
+  /** Goes on with an operation that a former daemon left open; `turn` is the runner's. */
+  async resumeOperation(
+    { id, plan }: OperationRecord,
+    turn: (kind: StepKind) => Promise<void>,
+  ): Promise<void> {
     const guest = this.guestOf(plan.domain);
     const abort = new AbortController();
     const pauses: { what: string; ms: number }[] = [];
@@ -187,7 +190,7 @@ export class Host {
       this.operations.refreshSoon(id);
     };
     guest.doing = plan.operation;
-    const outcome = resume(id, plan, this.deps(guest, abort.signal, onProgress));
+    const outcome = resume(id, plan, { ...this.deps(guest, abort.signal, onProgress), turn });
     const settled = outcome.then(
       () => undefined,
       () => undefined,

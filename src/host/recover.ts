@@ -4,6 +4,7 @@
 import { access, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { OperationRecord } from '../journal/journal.js';
+import type { StepKind } from '../plan/step.js';
 import { messageOf } from '../std/errors.js';
 import { startDomain } from './domain-verbs.js';
 import type { Host } from './host.js';
@@ -16,23 +17,55 @@ const standsStill: ReadonlySet<string> = new Set([
   'resume-guest',
 ]);
 
+/** How long the sockets wait for guests that stand still because of us. Only a QEMU that hangs takes as long. */
+const STANDING_MS = 5000;
+/** How long they wait for operations that do not stand in a guest's way. */
+const GOING_MS = 500;
+/** How long they wait for QEMUs to answer. */
+const LOOKING_MS = 1500;
+
 /**
  * Resolves when no guest stands still because of us and every guest was looked at. Long operations then still run.
  */
 export async function recover(host: Host): Promise<void> {
   const open = await host.known.journal.openOperations();
   const first = open.filter(isStanding);
-  const rest = open.filter((operation) => !first.includes(operation));
-  await Promise.all(first.map((operation) => untilGuestRuns(host, operation)));
-  const going = rest.map((operation) => goOn(host, operation));
+  await guestsFirst(host, first);
+  const going = open
+    .filter((operation) => !first.includes(operation))
+    .map((operation) => goOn(host, operation, atOnce));
   // A long one (a move) must not keep the sockets shut; the others take milliseconds.
-  await atMost(PATIENCE_MS, going);
+  await atMost(GOING_MS, going);
   // Who died while nobody looked is known to be dead before anybody asks.
   const running = host.known.all().filter(({ live }) => live !== null);
   await atMost(
-    PATIENCE_MS,
+    LOOKING_MS,
     running.map(({ uuid }) => host.look(uuid)),
   );
+}
+
+const atOnce = async (): Promise<void> => undefined;
+const aMoment = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** Up to the step that lets its guest go on each operation goes at once; what comes behind waits until all guests run. */
+async function guestsFirst(host: Host, operations: readonly OperationRecord[]): Promise<void> {
+  let allRun: () => void = () => undefined;
+  const guestsRun = new Promise<void>((resolve) => (allRun = resolve));
+  // Each step costs an fsync or two: with one of all these operations at a time, clients are answered between them.
+  let behind = guestsRun;
+  const running = operations.map((operation) => {
+    let arrived: () => void = () => undefined;
+    const beyond = new Promise<void>((resolve) => (arrived = resolve));
+    const end = goOn(host, operation, async (kind) => {
+      if (standsStill.has(kind)) return;
+      arrived();
+      behind = behind.then(aMoment);
+      await behind;
+    });
+    return Promise.race([beyond, end]);
+  });
+  await atMost(STANDING_MS, running);
+  allRun();
 }
 
 async function atMost(ms: number, work: readonly Promise<void>[]): Promise<void> {
@@ -42,35 +75,18 @@ async function atMost(ms: number, work: readonly Promise<void>[]): Promise<void>
   clearTimeout(timer);
 }
 
-/** How long the sockets wait for operations that do not stand in a guest's way. */
-const PATIENCE_MS = 500;
-
 function isStanding({ steps, plan }: OperationRecord): boolean {
   const at = steps.findIndex((step) => step.mark === 'doing' || step.mark === 'none');
   return at >= 0 && standsStill.has(plan.steps[at]?.kind ?? '');
 }
 
-/** The operation goes on; what is awaited is its guest, not its end. */
-async function untilGuestRuns(host: Host, operation: OperationRecord): Promise<void> {
-  const done = goOn(host, operation);
-  const beyond = new Promise<void>((resolve) => {
-    const timer = setInterval(() => {
-      const step = host.running.get(operation.id)?.progress;
-      if (
-        step === undefined ||
-        (step !== null && !standsStill.has(step.kind) && step.state === 'doing')
-      ) {
-        clearInterval(timer);
-        resolve();
-      }
-    }, 5);
-  });
-  await Promise.race([done, beyond]);
-}
-
-async function goOn(host: Host, operation: OperationRecord): Promise<void> {
+async function goOn(
+  host: Host,
+  operation: OperationRecord,
+  turn: (kind: StepKind) => Promise<void>,
+): Promise<void> {
   try {
-    await host.resumeOperation(operation);
+    await host.resumeOperation(operation, turn);
   } catch (error) {
     // Rolled back, or waiting for a person: the journal says so, and so does `ferry ops`.
     host.log.warn(

@@ -40,6 +40,8 @@ export interface RunnerDeps<W> {
   /** Cancels before a step or in a background step; ignored once the commit step is done. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: StepProgress) => void;
+  /** Awaited before a step is done on the way forward: who goes on with many operations at once puts them in order. */
+  readonly turn?: (kind: StepKind) => Promise<void>;
 }
 
 /** How an operation ended. `error`: the one that turned it round, as it was thrown. */
@@ -158,6 +160,7 @@ async function forward<W>(
     const action = decide(mark, mark === 'doing' ? await ask(run, i) : null, 'forward');
     if (action === 'ask') throw cannotTell(run, i);
     if (action === 'do') {
+      await run.deps.turn?.(step.kind);
       if (isCancelled(run, i)) throw cancelled(run, i);
       if (mark !== 'doing' && effect.repeatable !== true)
         await append(run, { type: 'doing', step: i });

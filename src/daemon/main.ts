@@ -1,7 +1,7 @@
 // The process of `ferryd`: wires a host to its doors, settles what a former daemon left, and says `ready`.
 
 import { randomUUID } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { pino } from 'pino';
@@ -15,26 +15,39 @@ import { autostart, recover } from '../host/recover.js';
 import { serveHttp } from '../http/server.js';
 import { hostImages } from '../image/qemu-img.js';
 import type { Journal } from '../journal/journal.js';
+import { lockRunDir } from '../journal/lock.js';
 import { openJournal } from '../journal/sqlite.js';
 import { listen } from '../rpc/listen.js';
-import { messageOf } from '../std/errors.js';
+import { codes, FerryError, messageOf } from '../std/errors.js';
 import type { DaemonOptions } from './options.js';
-import { parseOptions } from './options.js';
+import type { ServiceManager } from './notify.js';
+import { serviceManager } from './notify.js';
+import { parseOptions, Shown } from './options.js';
 
-/** Runs until SIGTERM or SIGINT. Exit code 1 when it cannot start, with the reason as its last line. */
+/** Runs until SIGTERM or SIGINT. When it cannot start, its last line on stderr says why; exit codes: docs/daemon.md. */
 export async function main(argv: readonly string[]): Promise<void> {
   const version = await ownVersion();
   const log = pino(
     { level: 'info', base: { pid: process.pid } },
     pino.destination({ dest: 2, sync: true }),
   );
+  const manager = serviceManager(process.env, (problem) =>
+    log.warn({ problem }, 'the service manager cannot be told'),
+  );
   try {
     const options = parseOptions(argv, version);
     log.level = options.logLevel;
-    await serve(options, version, log);
+    await serve(options, version, log, manager);
   } catch (error) {
-    log.fatal({ error: messageOf(error) }, 'cannot start');
-    process.exitCode = 1;
+    if (error instanceof Shown) process.exit(0);
+    const exit = codes[error instanceof FerryError ? error.code : 'INTERNAL_ERROR'].exit;
+    const text = messageOf(error);
+    if (process.stderr.isTTY) process.stderr.write(`ferryd: ${text}\n`);
+    else log.fatal({ error: text, exit, ...(exit === BUG ? { bug: error } : {}) }, 'cannot start');
+    manager.tell(`STATUS=cannot start: ${text}`);
+    await manager.stopping();
+    // Monitors may be open already, and would keep the process.
+    process.exit(exit);
   }
 }
 
@@ -46,11 +59,15 @@ async function ownVersion(): Promise<string> {
     : 'unknown';
 }
 
-async function serve(options: DaemonOptions, version: string, log: Logger): Promise<void> {
+async function serve(
+  options: DaemonOptions,
+  version: string,
+  log: Logger,
+  manager: ServiceManager,
+): Promise<void> {
   const { runDir, stateDir } = options;
-  // Only its user may look in; the sockets' own modes say who may talk.
-  await mkdir(runDir, { recursive: true, mode: 0o711 });
-  await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  // Both are ours alone from here on, and the journal can be written: no guest has been touched yet.
+  const runLock = lockRunDir(runDir);
   log.info({ version, runDir, stateDir, emulator: options.emulator }, 'starts');
   const nowMs = Date.now;
   const journal = openJournal({ stateDir, nowMs });
@@ -79,15 +96,23 @@ async function serve(options: DaemonOptions, version: string, log: Logger): Prom
     log.error({ error: messageOf(error) }, 'autostart failed'),
   );
   log.info({ version, runDir, stateDir, libvirt: rpc.path, qemu: emulator.version }, 'ready');
+  manager.tell('READY=1', `STATUS=${wellStatus}`);
+  host.interrupted.onTrouble((trouble) => manager.tell(`STATUS=${trouble ?? wellStatus}`));
 
   await ended();
   log.info('ends; guests go on');
+  const told = manager.stopping();
   await Promise.all([http.close(), rpc.close()]);
   await host.close();
   await journal[Symbol.asyncDispose]();
+  runLock.close();
+  await told;
   // An operation under way goes on from its journal when the next daemon starts.
   process.exit(0);
 }
+
+const BUG = codes.INTERNAL_ERROR.exit;
+const wellStatus = 'answers';
 
 async function hostUuid(journal: Journal): Promise<string> {
   const found = await journal.setting('host-uuid');

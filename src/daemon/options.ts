@@ -3,7 +3,7 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { defaultRunDir } from '../host/run-dir.js';
 import { RequestError } from '../std/errors.js';
 
@@ -47,12 +47,14 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
       'run QEMU as this user (only as root); images must be accessible to it',
     )
     .option('--no-sandbox', 'start QEMU without its seccomp filter')
-    .option('--log-level <level>', 'debug, info, warn or error', 'info')
+    .addOption(
+      new Option('--log-level <level>').choices(['debug', 'info', 'warn', 'error']).default('info'),
+    )
     .addHelpText(
       'after',
       '\nA libvirt client reaches it with: virsh -c "qemu+unix:///system?socket=RUN_DIR/libvirt-sock"',
     );
-  command.parse([...argv], { from: 'user' });
+  parse(command, argv);
   const given = command.opts<{
     runDir?: string;
     stateDir: string;
@@ -68,6 +70,22 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
     stateDir: resolve(given.stateDir),
     qemuUser: given.qemuUser === undefined ? null : userNamed(given.qemuUser),
   };
+}
+
+/** Help or version were asked for, and printed. */
+export class Shown extends Error {}
+
+function parse(command: Command, argv: readonly string[]): void {
+  // What is wrong is told by our caller, as everything that keeps us from starting.
+  command.exitOverride().configureOutput({ writeErr: () => undefined });
+  try {
+    command.parse([...argv], { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) throw new Shown();
+    const wrong = error.message.replace(/^error: |\.$/g, '');
+    throw new RequestError('INVALID_ARG', `start: ${wrong}; see ferryd --help`, { cause: error });
+  }
 }
 
 /** passwd(5); Node has no getpwnam. */

@@ -34,10 +34,20 @@ export async function emulatorFacts(binary: string, cacheDir: string): Promise<E
   );
   if (cached?.stamp === stamp) return cached;
   const facts = await probe(binary, stamp);
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  await writeFile(`${path}.new`, JSON.stringify(facts));
-  await rename(`${path}.new`, path);
+  await keep(path, JSON.stringify(facts));
   return facts;
+}
+
+/** A cache that cannot be written costs the next start some time, and no more. */
+async function keep(path: string, text: string): Promise<void> {
+  const draft = `${path}.new`;
+  try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await writeFile(draft, text);
+    await rename(draft, path);
+  } catch {
+    await rm(draft, { force: true }).catch(() => undefined);
+  }
 }
 
 async function stampOf(binary: string): Promise<string> {

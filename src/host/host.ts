@@ -8,11 +8,13 @@ import type { Outcome } from '../job/runner.js';
 import type { OperationRecord } from '../journal/journal.js';
 import type { Plan, Refusal, StepKind } from '../plan/step.js';
 import type { AnyEvent, Schema } from '../qmp/monitor.js';
+import type { JournalError } from '../std/errors.js';
 import { NotFoundError, messageOf } from '../std/errors.js';
 import type { DomainRecord } from '../domain/record.js';
 import type { EmulatorFacts } from './emulator.js';
 import type { HostContext } from './context.js';
 import { Guest } from './guest.js';
+import { Interrupted } from './interrupted.js';
 import { Operations } from './operations.js';
 import { reconcile } from './reconcile.js';
 
@@ -64,6 +66,7 @@ export class Host {
   /** Names of domains that are being created. */
   readonly claims = new Map<string, string>();
   readonly operations: Operations;
+  readonly interrupted = new Interrupted(this);
   private readonly guests = new Map<string, Guest>();
   private readonly schemas = new Map<string, Promise<Schema>>();
   private readonly looking = new Map<string, { again: boolean }>();
@@ -149,6 +152,7 @@ export class Host {
       if (progress.report === null) this.log.debug({ domain: uuid, ...progress }, 'step');
     };
     const planIt = async (): Promise<Plan | Refusal> => {
+      this.interrupted.check(uuid);
       const made = await planned(this.known.find(uuid));
       if (!('refusal' in made)) {
         plan = made;
@@ -165,6 +169,7 @@ export class Host {
           this.running.delete(running.id);
           await this.operations.refresh(running.id);
         }
+        this.interrupted.trouble(error);
         if (plan !== null) void this.look(uuid);
         throw error;
       },
@@ -178,7 +183,7 @@ export class Host {
   /** Goes on with an operation that a former daemon left open; `turn` is the runner's. */
   async resumeOperation(
     { id, plan }: OperationRecord,
-    turn: (kind: StepKind) => Promise<void>,
+    turn: (kind: StepKind) => Promise<void> = async () => undefined,
   ): Promise<void> {
     const guest = this.guestOf(plan.domain);
     const abort = new AbortController();
@@ -220,9 +225,10 @@ export class Host {
     const mine = { again: false };
     this.looking.set(uuid, mine);
     await reconcile(this, uuid)
-      .catch((error: unknown) =>
-        this.log.error({ domain: uuid, error: messageOf(error) }, 'look at QEMU failed'),
-      )
+      .catch((error: unknown) => {
+        this.interrupted.look(uuid, error);
+        this.log.error({ domain: uuid, error: messageOf(error) }, 'look at QEMU failed');
+      })
       .finally(() => {
         this.looking.delete(uuid);
         if (mine.again) void this.look(uuid);
@@ -238,6 +244,7 @@ export class Host {
   /** Lets go of every QEMU; the guests go on, the journal is not closed. */
   async close(): Promise<void> {
     this.closed = true;
+    this.interrupted.close();
     await Promise.all([...this.guests.values()].map((guest) => guest.detach()));
   }
 
@@ -249,6 +256,7 @@ export class Host {
       lock: guest.lock,
       signal,
       onProgress,
+      onInterrupted: (error: JournalError) => this.interrupted.operation(guest.uuid, error),
     };
   }
 

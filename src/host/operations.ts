@@ -33,12 +33,12 @@ export class Operations {
   private refreshDue(): void {
     const ids = [...this.due];
     this.due.clear();
-    // What cannot be read is read again with the next change.
-    for (const id of ids) this.refresh(id).catch(() => undefined);
+    for (const id of ids) void this.refresh(id);
   }
 
+  /** Never rejects: what cannot be read is read again with the next change, and is no failure of what was done. */
   async refresh(id: number): Promise<void> {
-    const found = await this.journal.operation(id);
+    const found = await this.journal.operation(id).catch(() => null);
     if (found === null) return;
     this.byId.set(id, found);
     for (const [old, { endedAtMs }] of this.byId) {

@@ -73,6 +73,8 @@ async function lookAt(host: Host, uuid: string): Promise<Found> {
       if (running.plan.domain === uuid) running.abort.abort();
     return died;
   }
+  // Half-way: its guest may stand still because of us.
+  if (host.interrupted.of(uuid) !== null) return null;
   try {
     return await compare(host, record, live, monitor, pidFile);
   } catch (error) {

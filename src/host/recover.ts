@@ -33,7 +33,7 @@ export async function recover(host: Host): Promise<void> {
   await guestsFirst(host, first);
   const going = open
     .filter((operation) => !first.includes(operation))
-    .map((operation) => goOn(host, operation, atOnce));
+    .map((operation) => goOn(host, operation));
   // A long one (a move) must not keep the sockets shut; the others take milliseconds.
   await atMost(GOING_MS, going);
   // Who died while nobody looked is known to be dead before anybody asks.
@@ -44,7 +44,6 @@ export async function recover(host: Host): Promise<void> {
   );
 }
 
-const atOnce = async (): Promise<void> => undefined;
 const aMoment = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** Up to the step that lets its guest go on each operation goes at once; what comes behind waits until all guests run. */
@@ -83,7 +82,7 @@ function isStanding({ steps, plan }: OperationRecord): boolean {
 async function goOn(
   host: Host,
   operation: OperationRecord,
-  turn: (kind: StepKind) => Promise<void>,
+  turn?: (kind: StepKind) => Promise<void>,
 ): Promise<void> {
   try {
     await host.resumeOperation(operation, turn);

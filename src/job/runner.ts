@@ -17,7 +17,8 @@ import { fold } from '../journal/fold.js';
 import type { Journal } from '../journal/journal.js';
 import type { Plan, Refusal, Step, StepKind } from '../plan/step.js';
 import { present } from '../std/assert.js';
-import { NeedsOperatorError, StateError } from '../std/errors.js';
+import type { FerryError } from '../std/errors.js';
+import { JournalError, NeedsOperatorError, StateError } from '../std/errors.js';
 import type { Effect, EffectContext, Effects, Probe, StepReport } from './effect.js';
 import type { Action } from './recover.js';
 import { decide } from './recover.js';
@@ -42,6 +43,8 @@ export interface RunnerDeps<W> {
   readonly onProgress?: (progress: StepProgress) => void;
   /** Awaited before a step is done on the way forward: who goes on with many operations at once puts them in order. */
   readonly turn?: (kind: StepKind) => Promise<void>;
+  /** Told, still under the lock, that the journal could not be written: the operation is half-way until it is resumed. */
+  readonly onInterrupted?: (error: JournalError) => void;
 }
 
 /** How an operation ended. `error`: the one that turned it round, as it was thrown. */
@@ -239,14 +242,28 @@ async function undo<W>(run: Run<W>, i: number, original: Error): Promise<void> {
 }
 
 /** Writes down that a person is needed, and makes the error that says so. */
-async function stopped<W>(run: Run<W>, thrown: Error): Promise<NeedsOperatorError> {
+async function stopped<W>(run: Run<W>, thrown: Error): Promise<FerryError> {
   const error = thrown instanceof Stop ? thrown.original : thrown;
   const { operation, plan } = run;
+  if (error instanceof JournalError) {
+    const waiting = interrupted(run, error);
+    run.deps.onInterrupted?.(waiting);
+    return waiting;
+  }
   // When the journal is what fails there is nowhere to write it. The operation is open either way.
   await append(run, { type: 'attention', reason: error.message }).catch(() => undefined);
   return new NeedsOperatorError(
     `${error.message}; operation ${operation} (${plan.operation} of ${plan.domainName}) stays open, 'ferry ops show ${operation}' tells how far it is`,
     { operation, next: [`ferry ops show ${operation}`], cause: error },
+  );
+}
+
+/** Nobody has to decide anything: the operation is where its journal says, and goes on once that can be written. */
+function interrupted<W>({ operation, plan }: Run<W>, error: JournalError): JournalError {
+  return new JournalError(
+    error.trouble,
+    `${error.message}; operation ${operation} (${plan.operation} of ${plan.domainName}) stays open and goes on by itself then`,
+    { operation, next: error.next, cause: error },
   );
 }
 

@@ -115,6 +115,9 @@ export interface Journal extends AsyncDisposable {
   /** The next libvirt domain id: counts from 1, never given twice, not even after a crash. */
   nextDomainId(): Promise<number>;
 
+  /** Writes something small. @throws {JournalError} while nothing can be written, or there is no room to begin something. */
+  writable(): Promise<void>;
+
   setting(key: string): Promise<string | null>;
   /** Null removes it. */
   putSetting(key: string, value: string | null): Promise<void>;

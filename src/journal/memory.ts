@@ -166,6 +166,10 @@ export class MemoryJournal implements Journal {
       .slice(0, limit);
   }
 
+  async writable(): Promise<void> {
+    return this.write((store) => [store, undefined]);
+  }
+
   async nextDomainId(): Promise<number> {
     return this.write((store) => {
       const id = store.lastDomainId + 1;

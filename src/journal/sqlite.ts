@@ -2,7 +2,7 @@
 // life (`locking_mode=EXCLUSIVE`), keeps a second daemon off the state directory and ends with the process.
 // Nothing else in this process may open the database file: closing it would drop the lock (fcntl(2), POSIX locks).
 
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 
@@ -11,7 +11,7 @@ import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
 import type { Plan } from '../plan/step.js';
 import { checkPlan } from '../plan/step.js';
 import { assert, present } from '../std/assert.js';
-import { messageOf, StateError, SystemError } from '../std/errors.js';
+import { JournalError } from '../std/errors.js';
 import { applyAll, entriesAtOnce, Listeners, operationOf, summaryOf } from './applied.js';
 import { decode, encode } from './codec.js';
 import type { Entry } from './entry.js';
@@ -29,8 +29,11 @@ import type {
   StampedEvent,
 } from './journal.js';
 import { defaultRetention } from './journal.js';
+import { inUse, isBusy } from './lock.js';
+import { Reserve } from './reserve.js';
 import type { DomainRow, EntryRow, EventRow, OperationRow, RoleRow, Statements } from './schema.js';
 import { migrate, prepare } from './schema.js';
+import { damaged, translated } from './trouble.js';
 
 export interface SqliteJournalOptions {
   readonly stateDir: string;
@@ -38,17 +41,22 @@ export interface SqliteJournalOptions {
   readonly keep?: Partial<Retention>;
 }
 
-/** Opens, or makes, the journal of a state directory. Checks the file before anything trusts it. */
+/** Opens, or makes, the journal of a state directory. Checks the file, and that it can be written, before anything trusts it. */
 export function openJournal(options: SqliteJournalOptions): SqliteJournal {
-  const path = join(options.stateDir, 'ferry.db');
+  const { stateDir, nowMs = Date.now } = options;
+  const path = join(stateDir, 'ferry.db');
   return translated(path, 'open', () => {
-    mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    const reserve = new Reserve(stateDir);
     const db = new Database(path, { timeout: 0 });
     try {
-      own(db, options.stateDir);
+      own(db, path, stateDir);
       check(db, path);
       migrate(db, path);
-      return new SqliteJournal(db, path, options);
+      const journal = new SqliteJournal(db, { ...options, path, reserve, nowMs });
+      journal.probe();
+      reserve.keep();
+      return journal;
     } catch (error) {
       db.close();
       throw error;
@@ -57,8 +65,7 @@ export function openJournal(options: SqliteJournalOptions): SqliteJournal {
 }
 
 /** Takes the lock for life, or says who has it. */
-function own(db: Database.Database, stateDir: string): void {
-  const holder = join(stateDir, 'ferryd.pid');
+function own(db: Database.Database, path: string, stateDir: string): void {
   try {
     // Before the first access: the log's index is then kept in memory, and the lock is taken with the first read.
     db.pragma('locking_mode = EXCLUSIVE');
@@ -67,33 +74,33 @@ function own(db: Database.Database, stateDir: string): void {
     db.pragma('foreign_keys = ON');
     db.exec('BEGIN IMMEDIATE; COMMIT');
   } catch (error) {
-    if (!isSqlite(error) || !error.code.startsWith('SQLITE_BUSY')) throw error;
-    throw new StateError(
-      'OPERATION_INVALID',
-      `start: state directory ${stateDir} is in use by the ferryd with pid ${pidIn(holder)}; end it first, or give another --state-dir`,
-      { cause: error },
-    );
+    if (!isBusy(error)) throw error;
+    throw inUse(`state directory ${stateDir}`, path, 'another --state-dir', error);
   }
-  writeFileSync(holder, `${process.pid}\n`);
 }
 
-/** The lock says that there is a holder; this file only says its name. */
-function pidIn(path: string): string {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch {
-    return 'unknown';
-  }
-}
+/** A whole check reads the whole file, about 1 ms a MB; beyond this only what says what is true now is checked. */
+const CHECKED_WHOLE_BYTES = 64 * 1024 * 1024;
 
 function check(db: Database.Database, path: string): void {
-  const found: unknown = db.pragma('quick_check(1)', { simple: true });
-  if (found !== 'ok') throw damaged(path, String(found));
+  const whole = statSync(path).size <= CHECKED_WHOLE_BYTES;
+  const tables = whole ? ['1'] : ['domain', 'role', 'setting', 'counter', 'operation'];
+  for (const table of tables) {
+    const found: unknown = db.pragma(`quick_check(${table})`, { simple: true });
+    if (found !== 'ok') throw damaged(path, String(found).replaceAll('\n', ' '));
+  }
+}
+
+interface Opened extends SqliteJournalOptions {
+  readonly path: string;
+  readonly reserve: Reserve;
+  readonly nowMs: () => number;
 }
 
 export class SqliteJournal implements Journal {
   private readonly db: Database.Database;
   private readonly path: string;
+  private readonly reserve: Reserve;
   private readonly nowMs: () => number;
   private readonly keep: Retention;
   private readonly statements: Statements;
@@ -102,11 +109,12 @@ export class SqliteJournal implements Journal {
   private readonly records: Map<string, DomainRecord>;
 
   /** Use `openJournal`. */
-  constructor(db: Database.Database, path: string, options: SqliteJournalOptions) {
+  constructor(db: Database.Database, { path, reserve, nowMs, keep }: Opened) {
     this.db = db;
     this.path = path;
-    this.nowMs = options.nowMs ?? Date.now;
-    this.keep = { ...defaultRetention, ...options.keep };
+    this.reserve = reserve;
+    this.nowMs = nowMs;
+    this.keep = { ...defaultRetention, ...keep };
     this.statements = prepare(db);
     const rows = this.statements.domains.all() as DomainRow[];
     this.records = new Map(rows.map(({ uuid, record }) => [uuid, decode(record) as DomainRecord]));
@@ -114,6 +122,7 @@ export class SqliteJournal implements Journal {
 
   async begin(plan: Plan): Promise<number> {
     checkPlan(plan);
+    this.keepReserve();
     return this.write(() => this.insertPlan(plan));
   }
 
@@ -128,6 +137,7 @@ export class SqliteJournal implements Journal {
     plan: Plan,
   ): Promise<{ readonly operation: number; readonly applied: Applied }> {
     const entries = entriesAtOnce(plan);
+    this.keepReserve();
     let operation = 0;
     const applied = this.commit(() => {
       operation = this.insertPlan(plan);
@@ -196,6 +206,19 @@ export class SqliteJournal implements Journal {
     }));
   }
 
+  async writable(): Promise<void> {
+    this.keepReserve();
+    this.probe();
+  }
+
+  /** A write like any other, but without the reserve. */
+  probe(): void {
+    const now = String(this.nowMs());
+    translated(this.path, 'write', () =>
+      this.db.transaction(() => this.statements.putSetting.run('written-ms', now)).immediate(),
+    );
+  }
+
   async nextDomainId(): Promise<number> {
     return this.write(() => (this.statements.nextDomainId.get() as { value: number }).value);
   }
@@ -226,7 +249,20 @@ export class SqliteJournal implements Journal {
   }
 
   private write<T>(body: () => T): T {
-    return translated(this.path, 'write', () => this.db.transaction(body).immediate());
+    const attempt = (): T =>
+      translated(this.path, 'write', () => this.db.transaction(body).immediate());
+    try {
+      return attempt();
+    } catch (error) {
+      const isFull = error instanceof JournalError && error.trouble === 'full';
+      if (!isFull || !this.reserve.spend()) throw error;
+      return attempt();
+    }
+  }
+
+  /** What is new is not begun on a disk that is full. */
+  private keepReserve(): void {
+    translated(this.path, 'write', () => this.reserve.keep());
   }
 
   /** The records in memory and the listeners follow the disk, never the other way round. */
@@ -313,38 +349,4 @@ export class SqliteJournal implements Journal {
       entries: this.entriesOf(id),
     };
   }
-}
-
-const isSqlite = (error: unknown): error is InstanceType<typeof Database.SqliteError> =>
-  error instanceof Database.SqliteError;
-
-const damaged = (path: string, why: string, cause?: unknown): SystemError =>
-  new SystemError(
-    `journal: ${path} is damaged (${why}); move it away and put a backup in its place, the guests run on meanwhile`,
-    { cause },
-  );
-
-/** What to do about SQLite's errors, by its result code (sqlite.org/rescode.html). */
-function translated<T>(path: string, verb: 'open' | 'read' | 'write', body: () => T): T {
-  try {
-    return body();
-  } catch (error) {
-    const code = codeOf(error);
-    if (code === null) throw error;
-    if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT')) {
-      throw damaged(path, messageOf(error), error);
-    }
-    const full = code === 'SQLITE_FULL' || code === 'ENOSPC';
-    throw new SystemError(
-      `journal: cannot ${verb} ${path}: ${messageOf(error)} (${code}); ${full ? 'make room on its file system' : 'look at its file system and permissions'}`,
-      { cause: error },
-    );
-  }
-}
-
-/** Null: neither SQLite nor the file system, so it is for the caller. */
-function codeOf(error: unknown): string | null {
-  if (isSqlite(error)) return error.code;
-  const isSystem = error instanceof Error && 'syscall' in error && 'code' in error;
-  return isSystem ? String(error.code) : null;
 }

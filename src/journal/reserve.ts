@@ -2,7 +2,15 @@
 // under way (its guest may stand still just then) is written with it, and nothing new is begun before it is there again.
 
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 /** A step and its record take a few pages of 4 KiB; a move has some thirty steps. */
@@ -24,8 +32,8 @@ export class Reserve {
     try {
       const file = openSync(draft, 'w', 0o600);
       try {
-        // What cannot be compressed, or left out as a hole.
-        writeSync(file, randomBytes(RESERVE_BYTES));
+        // Bytes that cannot be compressed, or left out as a hole.
+        writeFileSync(file, randomBytes(RESERVE_BYTES));
         fsyncSync(file);
       } finally {
         closeSync(file);

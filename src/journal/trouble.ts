@@ -16,8 +16,8 @@ export function translated<T>(path: string, verb: Verb, body: () => T): T {
   } catch (error) {
     const trouble = troubleOf(error, path, verb);
     if (trouble === null) throw error;
-    const code = codeOf(error);
-    const why = code === null ? messageOf(error) : `${messageOf(error)}, ${code}`;
+    const [code, text] = [codeOf(error), messageOf(error)];
+    const why = code === null || text.includes(code) ? text : `${text}, ${code}`;
     throw journalError(trouble, { path, doing: `cannot ${verb} ${path}`, why, cause: error });
   }
 }
@@ -94,12 +94,13 @@ function codeOf(error: unknown): string | null {
   return isSystem ? String(error.code) : null;
 }
 
-/** access(2) answers EROFS to root too. */
-function mayWrite(path: string): boolean {
-  try {
-    accessSync(dirname(path), constants.W_OK);
-    return true;
-  } catch (error) {
-    return !refused.has(codeOf(error) ?? '');
-  }
-}
+/** access(2) answers EROFS to root too. A file that is not there is no reason against. */
+const mayWrite = (path: string): boolean =>
+  [path, dirname(path)].every((one) => {
+    try {
+      accessSync(one, constants.W_OK);
+      return true;
+    } catch (error) {
+      return !refused.has(codeOf(error) ?? '');
+    }
+  });

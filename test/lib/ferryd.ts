@@ -12,6 +12,8 @@ export interface FerrydOptions {
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly readyMs?: number;
+  /** A program and its arguments that become the daemon; see `inMounts`. */
+  readonly under?: readonly string[];
 }
 
 export type LogLine = Readonly<Record<string, unknown>>;
@@ -36,15 +38,13 @@ export class Ferryd {
   static start(
     options: FerrydOptions & { readonly runDir: string; readonly stateDir: string },
   ): Ferryd {
-    const { runDir, stateDir, args = [], env = {}, readyMs = 60_000 } = options;
-    const child = spawn(
-      join(root, 'bin/ferryd'),
-      ['--run-dir', runDir, '--state-dir', stateDir, ...args],
-      {
-        stdio: ['ignore', 'ignore', 'pipe'],
-        env: { ...process.env, ...env },
-      },
-    );
+    const { runDir, stateDir, args = [], env = {}, readyMs = 60_000, under = [] } = options;
+    const own = [join(root, 'bin/ferryd'), '--run-dir', runDir, '--state-dir', stateDir, ...args];
+    const [program = '', ...rest] = [...under, ...own];
+    const child = spawn(program, rest, {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, ...env },
+    });
     return new Ferryd(child, readyMs);
   }
 

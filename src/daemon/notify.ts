@@ -1,5 +1,5 @@
 // What the service manager is told: sd_notify(3). Node has no datagrams on unix sockets, so systemd's own tool sends them
-// (docs/decisions/0004). It is started by a small shell that runs as long as we do and is told over a pipe, because
+// (docs/decisions/0007). It is started by a small shell that runs as long as we do and is told over a pipe, because
 // starting a process stops this one's event loop for milliseconds, and a guest may stand still just then.
 
 import type { ChildProcess } from 'node:child_process';

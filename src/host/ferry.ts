@@ -287,6 +287,8 @@ async function waitOperation(host: Host, id: number, signal: AbortSignal): Promi
     await Promise.race([running.settled, gone]);
     await host.operations.refresh(id);
   }
+  const interruption = host.interrupted.errorOf(id);
+  if (interruption !== null) throw interruption;
   const record = host.operations.get(id);
   if (record.outcome === 'rolled-back') {
     throw new StateError(

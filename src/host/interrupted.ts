@@ -10,8 +10,11 @@ const LAST_RETRY_MS = 4000;
 
 export class Interrupted {
   private readonly host: Host;
-  /** Domain by number of its operation. */
-  private readonly operations = new Map<number, string>();
+  /** By number of the operation. */
+  private readonly operations = new Map<
+    number,
+    { readonly uuid: string; readonly error: JournalError }
+  >();
   /** Domains whose QEMU told something that could not be written down. */
   private readonly looks = new Set<string>();
   private readonly listeners = new Set<(trouble: string | null) => void>();
@@ -24,7 +27,7 @@ export class Interrupted {
 
   /** An operation stopped half-way. Called under the lock of its domain, so that nobody comes in between. */
   operation(uuid: string, error: JournalError): void {
-    if (error.operation !== null) this.operations.set(error.operation, uuid);
+    if (error.operation !== null) this.operations.set(error.operation, { uuid, error });
     this.trouble(error);
   }
 
@@ -44,8 +47,13 @@ export class Interrupted {
 
   /** The operation of a domain that waits here; null: none. */
   of(uuid: string): number | null {
-    for (const [id, domain] of this.operations) if (domain === uuid) return id;
+    for (const [id, one] of this.operations) if (one.uuid === uuid) return id;
     return null;
+  }
+
+  /** What an operation stopped with that waits here; null: it does not. */
+  errorOf(id: number): JournalError | null {
+    return this.operations.get(id)?.error ?? null;
   }
 
   /** @throws {BusyError} what was interrupted comes first: it is half done. */
@@ -84,7 +92,10 @@ export class Interrupted {
     this.timer = null;
     this.host.log.info('the journal is well again');
     for (const listener of this.listeners) listener(null);
-    const looks = new Set([...this.operations.values(), ...this.looks]);
+    const looks = new Set([
+      ...[...this.operations.values()].map(({ uuid }) => uuid),
+      ...this.looks,
+    ]);
     this.looks.clear();
     await Promise.all([...this.operations.keys()].map((id) => this.goOn(id)));
     await Promise.all([...looks].map((uuid) => this.host.look(uuid)));

@@ -68,7 +68,7 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
     domain: record.domain,
     domainName: record.domainName,
     status: record.outcome ?? (record.attention === null ? 'running' : 'attention'),
-    reason: record.attention ?? record.reason,
+    reason: host.interrupted.errorOf(record.id)?.message ?? record.attention ?? record.reason,
     startedAt: new Date(record.startedAtMs).toISOString(),
     endedAt: record.endedAtMs === null ? null : new Date(record.endedAtMs).toISOString(),
     commitAt: record.commitAt,

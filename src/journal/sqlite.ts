@@ -54,8 +54,7 @@ export function openJournal(options: SqliteJournalOptions): SqliteJournal {
       check(db, path);
       migrate(db, path);
       const journal = new SqliteJournal(db, { ...options, path, reserve, nowMs });
-      journal.probe();
-      reserve.keep();
+      journal.checkWritable();
       return journal;
     } catch (error) {
       db.close();
@@ -122,8 +121,7 @@ export class SqliteJournal implements Journal {
 
   async begin(plan: Plan): Promise<number> {
     checkPlan(plan);
-    this.keepReserve();
-    return this.write(() => this.insertPlan(plan));
+    return this.writeNew(() => this.insertPlan(plan));
   }
 
   async append(operation: number, entry: Entry, changes: readonly Change[] = []): Promise<Applied> {
@@ -137,7 +135,6 @@ export class SqliteJournal implements Journal {
     plan: Plan,
   ): Promise<{ readonly operation: number; readonly applied: Applied }> {
     const entries = entriesAtOnce(plan);
-    this.keepReserve();
     let operation = 0;
     const applied = this.commit(() => {
       operation = this.insertPlan(plan);
@@ -146,7 +143,7 @@ export class SqliteJournal implements Journal {
         plan.domain,
         entries.flatMap(({ changes }) => changes),
       );
-    });
+    }, 'new');
     return { operation, applied };
   }
 
@@ -207,16 +204,11 @@ export class SqliteJournal implements Journal {
   }
 
   async writable(): Promise<void> {
-    this.keepReserve();
-    this.probe();
+    this.checkWritable();
   }
 
-  /** A write like any other, but without the reserve. */
-  probe(): void {
-    const now = String(this.nowMs());
-    translated(this.path, 'write', () =>
-      this.db.transaction(() => this.statements.putSetting.run('written-ms', now)).immediate(),
-    );
+  checkWritable(): void {
+    this.writeNew(() => this.statements.putSetting.run('written-ms', String(this.nowMs())));
   }
 
   async nextDomainId(): Promise<number> {
@@ -248,26 +240,30 @@ export class SqliteJournal implements Journal {
     return translated(this.path, 'read', body);
   }
 
+  /** With the reserve, if it takes that: what has begun is brought to its end. */
   private write<T>(body: () => T): T {
-    const attempt = (): T =>
-      translated(this.path, 'write', () => this.db.transaction(body).immediate());
     try {
-      return attempt();
+      return this.attempt(body);
     } catch (error) {
       const isFull = error instanceof JournalError && error.trouble === 'full';
       if (!isFull || !this.reserve.spend()) throw error;
-      return attempt();
+      return this.attempt(body);
     }
   }
 
   /** What is new is not begun on a disk that is full. */
-  private keepReserve(): void {
+  private writeNew<T>(body: () => T): T {
     translated(this.path, 'write', () => this.reserve.keep());
+    return this.attempt(body);
+  }
+
+  private attempt<T>(body: () => T): T {
+    return translated(this.path, 'write', () => this.db.transaction(body).immediate());
   }
 
   /** The records in memory and the listeners follow the disk, never the other way round. */
-  private commit(body: () => Applied): Applied {
-    const applied = this.write(body);
+  private commit(body: () => Applied, kind: 'begun' | 'new' = 'begun'): Applied {
+    const applied = kind === 'new' ? this.writeNew(body) : this.write(body);
     if (applied.after === null) this.records.delete(applied.domain);
     else this.records.set(applied.domain, applied.after);
     this.listeners.tell(applied);

@@ -1,7 +1,7 @@
 // The process of `ferryd`: wires a host to its doors, settles what a former daemon left, and says `ready`.
 
 import { randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { chmod, chown, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { pino } from 'pino';
@@ -87,11 +87,13 @@ async function serve(
   const onBug = (error: unknown, where: string): void =>
     log.error({ where, error: error instanceof Error ? error.stack : String(error) }, 'bug');
   const rpc = await listen({ directory: runDir, host: libvirt, onBug });
+  const socketPath = join(runDir, 'ferry.sock');
   const http = await serveHttp(ferryHost(host, events, version), {
-    socketPath: join(runDir, 'ferry.sock'),
+    socketPath,
     mode: 0o600,
     onInternalError: onBug,
   });
+  if (options.socketGid !== null) await letIn(options.socketGid, [rpc.path, socketPath]);
   void autostart(host).catch((error: unknown) =>
     log.error({ error: messageOf(error) }, 'autostart failed'),
   );
@@ -109,6 +111,14 @@ async function serve(
   await told;
   // An operation under way goes on from its journal when the next daemon starts.
   process.exit(0);
+}
+
+/** `libvirt-sock-ro` is not for one group: as root's it is everybody's to look through. */
+async function letIn(gid: number, sockets: readonly string[]): Promise<void> {
+  for (const path of sockets) {
+    await chown(path, -1, gid);
+    await chmod(path, 0o660);
+  }
 }
 
 const BUG = codes.INTERNAL_ERROR.exit;

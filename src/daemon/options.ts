@@ -13,6 +13,8 @@ export interface DaemonOptions {
   readonly emulator: string;
   readonly qemuUser: { readonly uid: number; readonly gid: number } | null;
   readonly sandbox: boolean;
+  /** Who may use the sockets besides the daemon's own user; null: nobody. */
+  readonly socketGid: number | null;
   readonly logLevel: string;
 }
 
@@ -46,6 +48,10 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
       '--qemu-user <name>',
       'run QEMU as this user (only as root); images must be accessible to it',
     )
+    .option(
+      '--socket-group <name>',
+      'let this group use the sockets: its members may do all that the daemon can',
+    )
     .option('--no-sandbox', 'start QEMU without its seccomp filter')
     .addOption(
       new Option('--log-level <level>').choices(['debug', 'info', 'warn', 'error']).default('info'),
@@ -60,6 +66,7 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
     stateDir: string;
     emulator: string;
     qemuUser?: string;
+    socketGroup?: string;
     sandbox: boolean;
     logLevel: string;
   }>();
@@ -69,6 +76,7 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
     runDir: resolve(given.runDir ?? defaultRunDir()),
     stateDir: resolve(given.stateDir),
     qemuUser: given.qemuUser === undefined ? null : userNamed(given.qemuUser),
+    socketGid: given.socketGroup === undefined ? null : groupNamed(given.socketGroup),
   };
 }
 
@@ -95,11 +103,25 @@ function userNamed(name: string): { readonly uid: number; readonly gid: number }
       'CONFIG_UNSUPPORTED',
       `--qemu-user ${name}: only root can start QEMU as another user`,
     );
-  const line = readFileSync('/etc/passwd', 'utf8')
-    .split('\n')
-    .find((one) => one.startsWith(`${name}:`));
-  const fields = line?.split(':');
+  const fields = fieldsOf('/etc/passwd', name);
   if (fields === undefined)
     throw new RequestError('CONFIG_UNSUPPORTED', `--qemu-user ${name}: there is no such user`);
   return { uid: Number(fields[2]), gid: Number(fields[3]) };
 }
+
+/** group(5). */
+function groupNamed(name: string): number {
+  const fields = fieldsOf('/etc/group', name);
+  if (fields === undefined)
+    throw new RequestError(
+      'CONFIG_UNSUPPORTED',
+      `--socket-group ${name}: there is no such group in /etc/group; make it: groupadd --system ${name}`,
+    );
+  return Number(fields[2]);
+}
+
+const fieldsOf = (file: string, name: string): readonly string[] | undefined =>
+  readFileSync(file, 'utf8')
+    .split('\n')
+    .find((line) => line.startsWith(`${name}:`))
+    ?.split(':');

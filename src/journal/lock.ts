@@ -34,7 +34,7 @@ export function lockRunDir(directory: string): { close(): void } {
 function locked(path: string): { close(): void } {
   const db = new Database(path, { timeout: 0 });
   try {
-    db.exec('BEGIN EXCLUSIVE');
+    db.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
     return db;
   } catch (error) {
     db.close();

@@ -11,6 +11,7 @@ import { EventLog } from '../host/event-log.js';
 import { ferryHost } from '../host/ferry.js';
 import { Host } from '../host/host.js';
 import { libvirtHost } from '../host/libvirt.js';
+import { XmlCopies } from '../host/xml-copies.js';
 import { autostart, recover } from '../host/recover.js';
 import { serveHttp } from '../http/server.js';
 import { hostImages } from '../image/qemu-img.js';
@@ -81,6 +82,7 @@ async function serve(
   );
   await host.operations.load();
   const events = await EventLog.over(known, nowMs);
+  const copies = new XmlCopies(config, known);
   await recover(host);
 
   const libvirt = libvirtHost(host);
@@ -106,6 +108,7 @@ async function serve(
   const told = manager.stopping();
   await Promise.all([http.close(), rpc.close()]);
   await host.close();
+  await copies.close();
   await journal[Symbol.asyncDispose]();
   runLock.close();
   await told;

@@ -63,7 +63,7 @@ const texts: Readonly<Record<Trouble, Text>> = {
   },
   damaged: {
     wrong: 'it is damaged',
-    mend: "'ferry doctor' tells which images are live, docs/daemon.md how to go on",
+    mend: "'ferry doctor' tells which images are live; definitions lie in xml/ beside it; docs/daemon.md says how to go on",
     next: () => ['ferry doctor'],
   },
 };

@@ -3,9 +3,11 @@
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
+import { until } from '../../src/std/deadline.js';
 import { Ferryd, type FerrydOptions } from '../lib/ferryd.js';
 import { withLab, type Lab, type LabGuest } from '../lib/lab.js';
 import { fill, inMounts, small } from '../lib/mounts.js';
@@ -150,6 +152,39 @@ test('two daemons on one state or run directory: the second is told who has it, 
     await lab.daemons.at(0)?.kill9();
     assert.ok(existsSync(join(lab.runDir, 'libvirt-sock')));
     await lab.ferryd();
+    await nothingLost(lab, guest);
+  });
+});
+
+test('a damaged database moved aside: guests go on, and their definitions are where the text says', async () => {
+  await withLab('aside', async (lab) => {
+    const guest = await running(lab);
+    // After a switch, so that the definition is not the one that was given.
+    await lab.mustFerry('move', 'vm1', 'vda', '--to', lab.b);
+    await lab.daemons.at(-1)?.stop();
+    const copy = join(lab.stateDir, 'xml', 'vm1.xml');
+    assert.match(
+      await readFile(copy, 'utf8'),
+      new RegExp(`<source file='${lab.b}/vm1-vda.qcow2'/>`),
+    );
+    const database = join(lab.stateDir, 'ferry.db');
+    await writeFile(database, 'garbage'.repeat(1000));
+    const said = await refused(lab, {});
+    assert.match(said.text, /definitions lie in xml\/ beside it/);
+
+    await rename(database, `${database}.damaged`);
+    await lab.ferryd();
+    assert.equal((await lab.mustVirsh('list', '--all', '--name')).trim(), '');
+    await lab.mustVirsh('define', copy);
+    const again = await lab.virsh('start', 'vm1');
+    const pid = /runs already \(pid (\d+)\) that this ferryd does not know/.exec(again.stderr)?.[1];
+    assert.ok(pid !== undefined, again.stderr);
+    await guest.serial.waitProgress();
+    process.kill(Number(pid), 'SIGTERM');
+    const started = async (): Promise<true | null> =>
+      (await lab.virsh('start', 'vm1')).code === 0 ? true : null;
+    await until(started, 20_000, 'its QEMU is gone');
+    await guest.serial.waitProgress();
     await nothingLost(lab, guest);
   });
 });

@@ -15,11 +15,13 @@ import { present } from '../src/std/assert.js';
 import { until } from '../src/std/deadline.js';
 import type { Ferryd } from '../test/lib/ferryd.js';
 import { withLab, type Lab } from '../test/lib/lab.js';
-import { killNow } from '../test/lib/process.js';
+import { killNow, must } from '../test/lib/process.js';
 import { Qmp } from '../test/lib/qmp.js';
 
 const DOMAINS = Number(process.env['DOMAINS'] ?? 50);
 const ROUNDS = Number(process.env['ROUNDS'] ?? 5);
+/** As root, on a machine that others use: lets what is measured go before them (`NICE=-15`). */
+const NICE = process.env['NICE'] ?? '0';
 /** How many end, and how many are let go on, while there is no daemon. */
 const CHANGED = 3;
 
@@ -31,9 +33,15 @@ const all = Array.from({ length: DOMAINS }, (_, i) => i);
 const nameOf = (i: number): string => `vm${i}`;
 const uuidOf = (i: number): string => `c0ffee00-0000-4000-8000-${String(i).padStart(12, '0')}`;
 
-/** Small: no kernel, one small disk, paused, so that emulation does not eat the machine that is measured. */
+/** A boot sector of `cli; hlt`: a guest that runs and does nothing, so that emulation does not eat the machine. */
+const idle = Buffer.alloc(1024 * 1024);
+idle.set([0xfa, 0xf4, 0xeb, 0xfc]);
+idle.set([0x55, 0xaa], 510);
+
 async function define(lab: Lab, i: number): Promise<void> {
-  const disk = await lab.createImage(join(lab.a, `${nameOf(i)}.qcow2`), { sizeMiB: 1 });
+  const disk = join(lab.a, `${nameOf(i)}.qcow2`);
+  await writeFile(`${disk}.raw`, idle);
+  await lab.qemuImg('convert', '-f', 'raw', '-O', 'qcow2', `${disk}.raw`, disk);
   const file = join(lab.directory, `${nameOf(i)}.xml`);
   await writeFile(
     file,
@@ -104,14 +112,15 @@ const busy = async (): Promise<string> =>
 
 /** Kills the daemon, lets `meanwhile` happen, starts another one. */
 async function restarted(lab: Lab, meanwhile: (lab: Lab) => Promise<void>): Promise<Answers> {
-  const python = spawn('/usr/bin/python3', ['-c', client(lab.uri)], {
+  const nice = ['nice', '-n', NICE];
+  const python = spawn('nice', ['-n', NICE, '/usr/bin/python3', '-c', client(lab.uri)], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   await once(python.stdout, 'data');
   await lab.daemons.at(-1)?.kill9();
   await meanwhile(lab);
   python.stdin.write(`${Date.now() / 1000}\n`);
-  const [said, daemon] = await Promise.all([text(python.stdout), lab.ferryd()]);
+  const [said, daemon] = await Promise.all([text(python.stdout), lab.ferryd({ under: nice })]);
   const answers = JSON.parse(said) as Omit<Answers, 'cpu' | 'load'>; // what `client` prints
   return { ...answers, cpu: await cpuOf(daemon), load: await busy() };
 }
@@ -124,10 +133,19 @@ async function restore(lab: Lab): Promise<void> {
   }
 }
 
+const pidOf = async (lab: Lab, i: number): Promise<string> =>
+  (await readFile(join(lab.runDir, 'qemu', `${uuidOf(i)}.pid`), 'utf8')).trim();
+
+/** Those that were started under a daemon of the last round have its priority already. */
+async function renice(lab: Lab): Promise<void> {
+  const pids = await Promise.all(all.map((i) => pidOf(lab, i)));
+  await must('renice', ['-n', NICE, '-p', ...pids]);
+}
+
 async function residentMiB(lab: Lab): Promise<number> {
   const sizes = await Promise.all(
     all.map(async (i) => {
-      const pid = (await readFile(join(lab.runDir, 'qemu', `${uuidOf(i)}.pid`), 'utf8')).trim();
+      const pid = await pidOf(lab, i);
       return Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1]);
     }),
   );
@@ -218,6 +236,7 @@ await withLab('recovery', async (lab) => {
     await lab.mustVirsh('start', nameOf(i), '--paused');
   }
   say(`${DOMAINS} domains, ${await residentMiB(lab)} MiB resident in all their QEMUs`);
+  await renice(lab);
   for (let n = 0; n < ROUNDS; n++) {
     const answers = await restarted(lab, behindItsBack);
     const { states } = answers;

@@ -15,13 +15,11 @@ import { present } from '../src/std/assert.js';
 import { until } from '../src/std/deadline.js';
 import type { Ferryd } from '../test/lib/ferryd.js';
 import { withLab, type Lab } from '../test/lib/lab.js';
-import { killNow, must } from '../test/lib/process.js';
+import { killNow } from '../test/lib/process.js';
 import { Qmp } from '../test/lib/qmp.js';
 
 const DOMAINS = Number(process.env['DOMAINS'] ?? 50);
 const ROUNDS = Number(process.env['ROUNDS'] ?? 5);
-/** As root, on a machine that others use: lets what is measured go before them (`NICE=-15`). */
-const NICE = process.env['NICE'] ?? '0';
 /** How many end, and how many are let go on, while there is no daemon. */
 const CHANGED = 3;
 
@@ -112,15 +110,14 @@ const busy = async (): Promise<string> =>
 
 /** Kills the daemon, lets `meanwhile` happen, starts another one. */
 async function restarted(lab: Lab, meanwhile: (lab: Lab) => Promise<void>): Promise<Answers> {
-  const nice = ['nice', '-n', NICE];
-  const python = spawn('nice', ['-n', NICE, '/usr/bin/python3', '-c', client(lab.uri)], {
+  const python = spawn('/usr/bin/python3', ['-c', client(lab.uri)], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   await once(python.stdout, 'data');
   await lab.daemons.at(-1)?.kill9();
   await meanwhile(lab);
   python.stdin.write(`${Date.now() / 1000}\n`);
-  const [said, daemon] = await Promise.all([text(python.stdout), lab.ferryd({ under: nice })]);
+  const [said, daemon] = await Promise.all([text(python.stdout), lab.ferryd()]);
   const answers = JSON.parse(said) as Omit<Answers, 'cpu' | 'load'>; // what `client` prints
   return { ...answers, cpu: await cpuOf(daemon), load: await busy() };
 }
@@ -135,12 +132,6 @@ async function restore(lab: Lab): Promise<void> {
 
 const pidOf = async (lab: Lab, i: number): Promise<string> =>
   (await readFile(join(lab.runDir, 'qemu', `${uuidOf(i)}.pid`), 'utf8')).trim();
-
-/** Those that were started under a daemon of the last round have its priority already. */
-async function renice(lab: Lab): Promise<void> {
-  const pids = await Promise.all(all.map((i) => pidOf(lab, i)));
-  await must('renice', ['-n', NICE, '-p', ...pids]);
-}
 
 async function residentMiB(lab: Lab): Promise<number> {
   const sizes = await Promise.all(
@@ -219,12 +210,17 @@ async function pausedByUs(lab: Lab, n: number): Promise<void> {
   await untilReady(lab);
   const answers = await restarted(lab, standStill);
   const running = await runningNow(lab);
+  const settled = (
+    await present(lab.daemons.at(-1), 'a daemon runs').waitLog(
+      'guests that stood still because of us run again',
+    )
+  )['msSinceStart'];
   const open = (await lab.mustFerry('ops'))
     .split('\n')
     .filter((line) => /running|attention/.test(line));
   const said = Object.values(answers.states).filter(([, state]) => state === RUNNING).length;
   say(
-    `${DOMAINS} guests in our own pause: ${times(answers)}; ` +
+    `${DOMAINS} guests in our own pause: they run after ${String(settled)} ms, ${times(answers)}; ` +
       `${said} are said to run, ${running} do, ${open.length} operations open`,
   );
 }
@@ -236,7 +232,6 @@ await withLab('recovery', async (lab) => {
     await lab.mustVirsh('start', nameOf(i), '--paused');
   }
   say(`${DOMAINS} domains, ${await residentMiB(lab)} MiB resident in all their QEMUs`);
-  await renice(lab);
   for (let n = 0; n < ROUNDS; n++) {
     const answers = await restarted(lab, behindItsBack);
     const { states } = answers;

@@ -13,7 +13,6 @@ import { Host } from '../host/host.js';
 import { libvirtHost } from '../host/libvirt.js';
 import { XmlCopies } from '../host/xml-copies.js';
 import { autostart, recover } from '../host/recover.js';
-import { serveHttp } from '../http/server.js';
 import { hostImages } from '../image/qemu-img.js';
 import type { Journal } from '../journal/journal.js';
 import { lockRunDir } from '../journal/lock.js';
@@ -90,6 +89,8 @@ async function serve(
     log.error({ where, error: error instanceof Error ? error.stack : String(error) }, 'bug');
   const rpc = await listen({ directory: runDir, host: libvirt, onBug });
   const socketPath = join(runDir, 'ferry.sock');
+  // Loaded only now: it is a large part of our start, and guests may have waited for `recover`.
+  const { serveHttp } = await import('../http/server.js');
   const http = await serveHttp(ferryHost(host, events, version), {
     socketPath,
     mode: 0o600,

@@ -65,6 +65,12 @@ async function guestsFirst(host: Host, operations: readonly OperationRecord[]): 
   });
   await atMost(STANDING_MS, running);
   allRun();
+  const ms = Math.round(performance.now());
+  if (operations.length > 0)
+    host.log.info(
+      { operations: operations.length, msSinceStart: ms },
+      'guests that stood still because of us run again',
+    );
 }
 
 async function atMost(ms: number, work: readonly Promise<void>[]): Promise<void> {

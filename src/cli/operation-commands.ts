@@ -203,6 +203,7 @@ async function follow(
   }
   if (interrupted.signal.aborted) return tellInterrupted(id);
   if (last?.status === 'attention') throw attention(last);
+  if (last?.status === 'waiting') throw waiting(last);
   if (last?.status === 'rolled-back') throw rolledBack(last);
   return last;
 }
@@ -241,6 +242,15 @@ function attention({ id, kind, domainName, reason }: OperationView): NeedsOperat
   return new NeedsOperatorError(`${text}; see its steps: ferry ops show ${id}`, {
     operation: id,
     sourceIntact: null,
+  });
+}
+
+function waiting({ id, kind, domainName }: OperationView): StateError {
+  const text = `${kind} of ${domainName}: QEMU is gone; the guest is on its source, which is complete, and operation ${id} goes on at the next start`;
+  return new StateError('OPERATION_INVALID', text, {
+    operation: id,
+    sourceIntact: true,
+    next: [`ferry start ${domainName}`, `ferry ops cancel ${id}`],
   });
 }
 

@@ -22,6 +22,9 @@ export function waitsFor(operation: OperationView): string {
   if (operation.status === 'attention') {
     return `a person: ${operation.reason ?? 'no reason was kept'}`;
   }
+  if (operation.status === 'waiting') {
+    return `the next start: ferry start ${operation.domainName}`;
+  }
   if (operation.status !== 'running') return '-';
   const doing = operation.steps.find((step) => step.mark === 'doing');
   return doing?.text ?? operation.progress?.phase ?? 'its next step';

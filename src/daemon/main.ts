@@ -75,6 +75,7 @@ async function serve(options: DaemonOptions, version: string, log: Logger): Prom
     mode: 0o600,
     onInternalError: onBug,
   });
+  host.retryOwed(options.mirrorRetryMs);
   void autostart(host).catch((error: unknown) =>
     log.error({ error: messageOf(error) }, 'autostart failed'),
   );

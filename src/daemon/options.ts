@@ -3,7 +3,7 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { defaultRunDir } from '../host/run-dir.js';
 import { RequestError } from '../std/errors.js';
 
@@ -14,6 +14,8 @@ export interface DaemonOptions {
   readonly qemuUser: { readonly uid: number; readonly gid: number } | null;
   readonly sandbox: boolean;
   readonly logLevel: string;
+  /** How often a mirror whose destination was missing is tried again. */
+  readonly mirrorRetryMs: number;
 }
 
 const isRoot = (): boolean => process.getuid?.() === 0;
@@ -47,6 +49,12 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
       'run QEMU as this user (only as root); images must be accessible to it',
     )
     .option('--no-sandbox', 'start QEMU without its seccomp filter')
+    .option(
+      '--mirror-retry <seconds>',
+      'how often a mirror whose destination was missing is tried again',
+      seconds,
+      10,
+    )
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .addHelpText(
       'after',
@@ -60,14 +68,23 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
     qemuUser?: string;
     sandbox: boolean;
     logLevel: string;
+    mirrorRetry: number;
   }>();
+  const { mirrorRetry, ...rest } = given;
   return {
-    ...given,
+    ...rest,
+    mirrorRetryMs: mirrorRetry * 1000,
     // Both go into command lines of processes that outlive us.
     runDir: resolve(given.runDir ?? defaultRunDir()),
     stateDir: resolve(given.stateDir),
     qemuUser: given.qemuUser === undefined ? null : userNamed(given.qemuUser),
   };
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (value > 0 && value <= 86_400) return value;
+  throw new InvalidArgumentError('It has to be a number of seconds, at most 86400.');
 }
 
 /** passwd(5); Node has no getpwnam. */

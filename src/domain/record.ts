@@ -26,6 +26,30 @@ export interface MirrorRecord {
   readonly snapshot: string | null;
   /** Whether a `ferry move` owns it; otherwise a libvirt client asked for it. */
   readonly move: boolean;
+  /** Ended softly while its guest stood still: both sides are equal from then on. */
+  readonly sealed?: true;
+}
+
+/** Size and time of a file, by which it is seen whether somebody touched it. */
+export interface FileStamp {
+  readonly sizeBytes: bigint;
+  readonly modifiedNs: bigint;
+}
+
+/**
+ * A mirror whose QEMU ended. The source has everything; the next start makes the target's top layer anew and takes the
+ * mirror up again before the guest runs (design §4, laws 1 and 2).
+ */
+export interface OwedMirror {
+  readonly record: MirrorRecord;
+  /** The layer that it mirrored. */
+  readonly source: StorageSource;
+  /** The mirror's target, as it was, and the chain below it. Without indexes. */
+  readonly image: Image;
+  readonly below: readonly Image[];
+  readonly sinceSeconds: number;
+  /** Set when it was sealed and nobody touched either side since then, if these still are what is there. */
+  readonly stamp: { readonly source: FileStamp; readonly image: FileStamp } | null;
 }
 
 /** A domain that has a QEMU process. */
@@ -62,15 +86,20 @@ export interface DomainRecord {
   readonly lastState: DomainState;
   /** The whole chain of each disk as it was last known: a start uses it, never a header alone (design §4), and refuses when they differ (law 7). */
   readonly chains: readonly RecordedChain[];
-  /** Set when QEMU died with a mirror on: `start` is refused with this text (owed mirrors). */
-  readonly owed: string | null;
+  /** Mirrors that ended with a QEMU and are to be taken up again; one a disk at most. */
+  readonly owed: readonly OwedMirror[];
 }
 
-/** Law 13: an image that must not be opened writably although nobody has it open. */
+/**
+ * Law 13: an image that must not be opened writably although nobody has it open. `sealed`: it lies below the live one;
+ * kept only where no record says so (of a transient domain that ended).
+ */
 export interface ImageRole {
   readonly path: string;
-  readonly role: 'stale' | 'unfinished';
+  readonly role: 'stale' | 'unfinished' | 'sealed';
+  /** UUID, and the name that it had. */
   readonly domain: string;
+  readonly domainName: string;
   readonly target: string;
   /** The image that is live for that disk instead. */
   readonly live: string;
@@ -93,10 +122,17 @@ export type Change =
       readonly startTicks: number;
       readonly definition: Definition | null;
     }
-  | { readonly change: 'stop'; readonly state: DomainState; readonly owed: string | null }
+  /** Its QEMU is no more. A persistent domain owes its mirrors from now on. */
+  | { readonly change: 'stop'; readonly state: DomainState; readonly nowSeconds: number }
   | { readonly change: 'state'; readonly state: DomainState }
-  /** What a start has to know, or null once that is settled. */
-  | { readonly change: 'owed'; readonly owed: string | null }
+  | { readonly change: 'owe'; readonly owed: OwedMirror }
+  | { readonly change: 'settle-owed'; readonly target: string }
+  | {
+      readonly change: 'stamp';
+      readonly target: string;
+      readonly source: FileStamp;
+      readonly image: FileStamp;
+    }
   | { readonly change: 'next-index'; readonly nextIndex: number }
   /** The disk now reads and writes `images` (active first). The persistent definition follows iff it named `was`. */
   | {
@@ -111,7 +147,10 @@ export type Change =
       readonly target: string;
       readonly ready: DiskMirror['ready'];
     }
+  /** Of a mirror, or of one that is owed. */
   | { readonly change: 'mirror-owner'; readonly target: string; readonly snapshot: string | null }
+  | { readonly change: 'mirror-sealed'; readonly target: string }
+  /** It is over, and nothing is owed of it. */
   | { readonly change: 'mirror-end'; readonly target: string }
   | { readonly change: 'put-snapshot'; readonly snapshot: Snapshot; readonly current: boolean }
   | { readonly change: 'delete-snapshot'; readonly name: string }
@@ -133,17 +172,26 @@ export function applyChange(record: DomainRecord | null, change: Change): Domain
   if (record === null) return null;
   switch (change.change) {
     case 'undefine':
-      return record.live === null
-        ? null
-        : { ...record, persistent: null, autostart: false, owed: null };
-    case 'owed':
-      return { ...record, owed: change.owed };
+      return record.live === null ? null : { ...record, persistent: null, autostart: false };
+    case 'owe':
+      return { ...record, owed: [...owedBut(record, change.owed.record.target), change.owed] };
+    case 'settle-owed':
+      return { ...record, owed: owedBut(record, change.target) };
+    case 'stamp': {
+      const { target, source, image } = change;
+      return mapOwed(record, target, (owed) => ({ ...owed, stamp: { source, image } }));
+    }
     case 'autostart':
       return { ...record, autostart: change.on };
     case 'stop':
       return record.persistent === null
         ? null
-        : { ...record, live: null, lastState: change.state, owed: change.owed };
+        : {
+            ...record,
+            live: null,
+            lastState: change.state,
+            owed: owedAfterStop(record, change.nowSeconds),
+          };
     case 'put-snapshot':
       return {
         ...record,
@@ -179,7 +227,7 @@ function define(
     currentSnapshot: null,
     lastState: { state: 'shutoff', reason: 'unknown' },
     chains: [],
-    owed: null,
+    owed: [],
   };
   // While it runs, what is open counts, not what was read now.
   return {
@@ -201,7 +249,7 @@ function start(record: DomainRecord | null, live: LiveRecord): DomainRecord {
     currentSnapshot: null,
     lastState: { state: 'shutoff', reason: 'unknown' },
     chains: [],
-    owed: null,
+    owed: [],
   };
   const chains = live.definition.disks.flatMap((disk) =>
     disk.source === null
@@ -213,7 +261,42 @@ function start(record: DomainRecord | null, live: LiveRecord): DomainRecord {
           },
         ],
   );
-  return { ...(record ?? transient), live, chains, owed: null };
+  return { ...(record ?? transient), live, chains };
+}
+
+const owedBut = (record: DomainRecord, target: string): readonly OwedMirror[] =>
+  record.owed.filter((owed) => owed.record.target !== target);
+
+function mapOwed(
+  record: DomainRecord,
+  target: string,
+  change: (owed: OwedMirror) => OwedMirror,
+): DomainRecord {
+  const { owed } = record;
+  if (!owed.some((one) => one.record.target === target)) return record;
+  return { ...record, owed: owed.map((one) => (one.record.target === target ? change(one) : one)) };
+}
+
+/** What was owed before, and every mirror that ends now. */
+function owedAfterStop({ live, owed }: DomainRecord, sinceSeconds: number): readonly OwedMirror[] {
+  const ends = (live?.mirrors ?? []).flatMap((record): readonly OwedMirror[] => {
+    const disk = live?.definition.disks.find(({ target }) => target === record.target);
+    if (disk?.mirror == null || disk.source === null) return [];
+    const { mirror, source } = disk;
+    const unindexed = (image: Image): Image => ({ ...image, index: null });
+    return [
+      {
+        record,
+        source,
+        image: unindexed(mirror.image),
+        below: mirror.backing.map(unindexed),
+        sinceSeconds,
+        stamp: null,
+      },
+    ];
+  });
+  const ended = new Set(ends.map(({ record }) => record.target));
+  return [...owed.filter(({ record }) => !ended.has(record.target)), ...ends];
 }
 
 /** Children of the deleted snapshot get its parent; if it was current, its parent becomes current (virDomainSnapshotDelete METADATA_ONLY). */
@@ -294,13 +377,36 @@ type LiveChange = Extract<
       | 'mirror'
       | 'mirror-ready'
       | 'mirror-owner'
+      | 'mirror-sealed'
       | 'mirror-end';
   }
 >;
 
-function changeLive(record: DomainRecord, change: LiveChange): DomainRecord {
+function changeLive(before: DomainRecord, change: LiveChange): DomainRecord {
+  const record = withOwed(before, change);
   // A QEMU that died in between took all of this with it.
   return record.live === null ? record : { ...record, live: liveAfter(record.live, change) };
+}
+
+/** What a change of a mirror is to one that is owed. */
+function withOwed(record: DomainRecord, change: LiveChange): DomainRecord {
+  switch (change.change) {
+    case 'mirror':
+      return { ...record, owed: owedBut(record, change.mirror.target) };
+    case 'mirror-end':
+      return { ...record, owed: owedBut(record, change.target) };
+    case 'mirror-owner':
+      return mapOwed(record, change.target, (owed) => ({
+        ...owed,
+        record: { ...owed.record, snapshot: change.snapshot },
+      }));
+    case 'identify':
+    case 'state':
+    case 'next-index':
+    case 'mirror-ready':
+    case 'mirror-sealed':
+      return record;
+  }
 }
 
 function liveAfter(live: LiveRecord, change: LiveChange): LiveRecord {
@@ -331,6 +437,12 @@ function liveAfter(live: LiveRecord, change: LiveChange): LiveRecord {
       const { target, snapshot } = change;
       const mirrors = live.mirrors.map((one) =>
         one.target === target ? { ...one, snapshot } : one,
+      );
+      return { ...live, mirrors };
+    }
+    case 'mirror-sealed': {
+      const mirrors = live.mirrors.map((one) =>
+        one.target === change.target ? { ...one, sealed: true as const } : one,
       );
       return { ...live, mirrors };
     }

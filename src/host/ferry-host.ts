@@ -18,7 +18,7 @@ export interface DomainSummary {
   readonly disks: readonly string[];
   /** Operations of this domain that have not ended. */
   readonly operations: readonly number[];
-  /** Why a start is refused, if it is. */
+  /** What of its mirrors is to be taken up again, in words. */
   readonly owed: string | null;
 }
 
@@ -52,7 +52,7 @@ export interface DiskView {
   /** Images that were live once and are not any more, with the time since. */
   readonly former: readonly {
     readonly path: string;
-    readonly role: 'stale' | 'unfinished';
+    readonly role: 'stale' | 'unfinished' | 'sealed';
     readonly sinceSeconds: number;
   }[];
 }
@@ -83,7 +83,8 @@ export interface OperationView {
   readonly kind: string;
   readonly domain: string;
   readonly domainName: string;
-  readonly status: 'running' | 'committed' | 'rolled-back' | 'attention';
+  /** `waiting`: for the next start of its domain. */
+  readonly status: 'running' | 'waiting' | 'committed' | 'rolled-back' | 'attention';
   readonly reason: string | null;
   readonly startedAt: string;
   readonly endedAt: string | null;
@@ -149,7 +150,16 @@ export interface FerryHost {
   define(xml: string): Promise<DomainSummary>;
   /** Starts a transient domain. */
   createXml(xml: string, options: { readonly paused: boolean }): Promise<DomainSummary>;
-  start(name: DomainName, options: { readonly paused: boolean }): Promise<DomainSummary>;
+  /** @throws 55 with the ways out when a mirror cannot be taken up again, unless `mirrorLater`. */
+  start(
+    name: DomainName,
+    options: { readonly paused: boolean; readonly mirrorLater: boolean },
+  ): Promise<DomainSummary>;
+  /**
+   * Stops a domain so that its mirrors end with both sides equal: asks the guest to power off and, when it has not
+   * within `timeoutSeconds`, stops its CPUs and ends it.
+   */
+  seal(name: DomainName, options: { readonly timeoutSeconds: number }): Promise<DomainSummary>;
   shutdown(name: DomainName): Promise<void>;
   destroy(name: DomainName): Promise<void>;
   undefine(name: DomainName, options: { readonly snapshotsMetadata: boolean }): Promise<void>;

@@ -30,6 +30,8 @@ import {
 } from './domain-verbs.js';
 import { startMove } from './move-verbs.js';
 import { operationView } from './operations.js';
+import { takeBack } from './owed.js';
+import { sealDomain } from './seal.js';
 import { createSnapshot, deleteSnapshot, layerPath } from './snapshot-verbs.js';
 import { domainXml } from './xml.js';
 
@@ -40,6 +42,7 @@ type DomainVerbs =
   | 'define'
   | 'createXml'
   | 'start'
+  | 'seal'
   | 'shutdown'
   | 'destroy'
   | 'undefine'
@@ -73,8 +76,22 @@ function domainVerbs(host: Host, version: string): Pick<FerryHost, DomainVerbs> 
     listDomains: () => host.known.all().map(summary),
     showDomain: (name) => summary(host.resolve(name)),
     define: async (xml) => summary(await defineDomain(host, xml)),
-    createXml: async (xml, how) => summary(await createDomain(host, xml, how)),
-    start: async (name, how) => summary(await startDomain(host, uuidOf(name), how)),
+    createXml: async (xml, how) =>
+      summary(await createDomain(host, xml, { ...how, mirrors: 'now' })),
+    start: async (name, { paused, mirrorLater }) =>
+      summary(
+        await startDomain(host, uuidOf(name), { paused, mirrors: mirrorLater ? 'later' : 'now' }),
+      ),
+    async seal(name, { timeoutSeconds }) {
+      const { uuid, name: known } = host.resolve(name);
+      const before = summary(host.resolve(name));
+      await sealDomain(host, uuid, timeoutSeconds * 1000);
+      const after = host.known.find(uuid);
+      // A transient one is gone.
+      return after === null
+        ? { ...before, name: known, id: null, state: 'shutoff' }
+        : summary(after);
+    },
     shutdown: (name) => signalDomain(host, uuidOf(name), 'shutdown'),
     destroy: (name) => destroyDomain(host, uuidOf(name)),
     undefine: (name, how) => undefineDomain(host, uuidOf(name), how),
@@ -98,8 +115,18 @@ function summaryOf(host: Host, record: DomainRecord): DomainSummary {
       .all()
       .filter((operation) => operation.domain === record.uuid && operation.endedAtMs === null)
       .map((operation) => operation.id),
-    owed: record.owed,
+    owed: owedText(record),
   };
+}
+
+/** What of its mirrors is to be taken up again, in one line. */
+function owedText({ owed, live }: DomainRecord): string | null {
+  if (owed.length === 0) return null;
+  const mirrors = owed.map(
+    ({ record, image }) => `the mirror of ${record.target} on ${showSource(image.source)}`,
+  );
+  const when = live === null ? 'at its next start' : 'once its destination is back';
+  return `${mirrors.join(' and ')} ended with its QEMU and ${mirrors.length === 1 ? 'is' : 'are'} taken up again ${when}; the source is complete`;
 }
 
 type DiskVerbs =
@@ -302,6 +329,7 @@ async function waitOperation(host: Host, id: number, signal: AbortSignal): Promi
 }
 
 async function cancelOperation(host: Host, id: number): Promise<void> {
+  await host.operations.refresh(id);
   const running = host.running.get(id);
   const record = host.operations.get(id);
   if (record.endedAtMs !== null)
@@ -309,6 +337,8 @@ async function cancelOperation(host: Host, id: number): Promise<void> {
       'OPERATION_INVALID',
       `cancel operation ${id}: it has ended (${record.outcome})`,
     );
+  // Its end is told by `ops wait`.
+  if (running === undefined && record.waiting !== null) return void takeBack(host, record);
   if (running === undefined)
     throw new NotFoundError(
       'NO_OPERATION',

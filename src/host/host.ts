@@ -14,6 +14,7 @@ import type { EmulatorFacts } from './emulator.js';
 import type { HostContext } from './context.js';
 import { Guest } from './guest.js';
 import { Operations } from './operations.js';
+import { takeUpLater } from './owed.js';
 import { reconcile } from './reconcile.js';
 
 /** An operation that runs in this daemon. */
@@ -61,6 +62,8 @@ export class Host {
   readonly pauses = new Map<number, readonly { readonly what: string; readonly ms: number }[]>();
   /** Domains whose guest is to come up again when it powers off: `reboot` without an agent. */
   readonly rebooting = new Set<string>();
+  /** Domains that are being sealed: their guest's poweroff is an end, whatever `<on_poweroff>` says. */
+  readonly sealing = new Set<string>();
   /** Names of domains that are being created. */
   readonly claims = new Map<string, string>();
   readonly operations: Operations;
@@ -68,6 +71,7 @@ export class Host {
   private readonly schemas = new Map<string, Schema>();
   private readonly looking = new Map<string, { again: boolean }>();
   private readonly passers = new Set<(uuid: string, event: AnyEvent) => void>();
+  private readonly takingUp = new Set<string>();
   private closed = false;
 
   constructor(context: HostContext, emulator: EmulatorFacts, uuid: string) {
@@ -175,10 +179,12 @@ export class Host {
     return { operation, ended };
   }
 
-  /** Goes on with an operation that a former daemon left open. */
-  async resumeOperation({ id, plan }: OperationRecord): Promise<void> {
+  /** Goes on with an operation that a former daemon left open, or that waited; or, once aborted, takes it back. */
+  async resumeOperation(
+    { id, plan }: OperationRecord,
+    abort: AbortController = new AbortController(),
+  ): Promise<void> {
     const guest = this.guestOf(plan.domain);
-    const abort = new AbortController();
     const pauses: { what: string; ms: number }[] = [];
     const onProgress = (progress: StepProgress): void => {
       pauses.push(...guest.takePauses());
@@ -232,6 +238,24 @@ export class Host {
     return () => this.passers.delete(listener);
   }
 
+  /** Tries now and then to take up what is owed to domains that run (`ferry start --mirror-later`). */
+  retryOwed(everyMs: number): void {
+    const timer = setInterval(() => {
+      for (const { uuid, live, owed } of this.known.all())
+        if (live !== null && owed.length > 0 && !this.takingUp.has(uuid)) void this.takeUp(uuid);
+    }, everyMs);
+    timer.unref();
+  }
+
+  private async takeUp(uuid: string): Promise<void> {
+    this.takingUp.add(uuid);
+    await takeUpLater(this, uuid)
+      .catch((error: unknown) =>
+        this.log.error({ domain: uuid, error: messageOf(error) }, 'taking a mirror up failed'),
+      )
+      .finally(() => this.takingUp.delete(uuid));
+  }
+
   /** Lets go of every QEMU; the guests go on, the journal is not closed. */
   async close(): Promise<void> {
     this.closed = true;
@@ -245,8 +269,14 @@ export class Host {
       world: guest.world(),
       lock: guest.lock,
       signal,
+      isGone: async () => (await guest.monitor()) === null || this.isOwed(guest.uuid),
       onProgress,
     };
+  }
+
+  /** Its move's mirror is put off although it runs: to the move that is as good as no QEMU. */
+  private isOwed(uuid: string): boolean {
+    return this.known.find(uuid)?.owed.some(({ record }) => record.move) === true;
   }
 
   private async settle(

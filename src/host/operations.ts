@@ -67,8 +67,8 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
     kind: record.kind,
     domain: record.domain,
     domainName: record.domainName,
-    status: record.outcome ?? (record.attention === null ? 'running' : 'attention'),
-    reason: record.attention ?? record.reason,
+    status: statusOf(record),
+    reason: record.attention ?? record.waiting ?? record.reason,
     startedAt: new Date(record.startedAtMs).toISOString(),
     endedAt: record.endedAtMs === null ? null : new Date(record.endedAtMs).toISOString(),
     commitAt: record.commitAt,
@@ -80,6 +80,12 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
     progress: record.kind === 'move' ? moveProgress(record, running) : null,
     pauses: running?.pauses ?? host.pauses.get(record.id) ?? [],
   };
+}
+
+function statusOf({ outcome, attention, waiting }: OperationRecord): OperationView['status'] {
+  if (outcome !== null) return outcome;
+  if (attention !== null) return 'attention';
+  return waiting === null ? 'running' : 'waiting';
 }
 
 /** How much of a move the copies are taken for; the rest is catching up and switching. */

@@ -64,13 +64,14 @@ async function lookAt(host: Host, uuid: string): Promise<Found> {
   const { pidFile } = filesOf(host.context.config, uuid, record.name);
   const died: Found = {
     plan: (now, nowLive) =>
-      planStop(now, nowLive, 'crashed', { pidFile, nowSeconds: host.nowSeconds }),
+      planStop(now, nowLive, 'crashed', { pidFile, nowSeconds: host.nowSeconds, sealMs: null }),
   };
   const monitor = await host.guestOf(uuid).monitor();
   if (monitor === null) {
-    // What they wait for will not come; before their commit step they are undone.
-    for (const running of host.running.values())
-      if (running.plan.domain === uuid) running.abort.abort();
+    // What they wait for will not come; before their commit step they are undone. A move goes on with what needs no
+    // QEMU, and waits for the next one then.
+    for (const { plan, abort } of host.running.values())
+      if (plan.domain === uuid && plan.waitsFrom === undefined) abort.abort();
     return died;
   }
   try {
@@ -95,6 +96,10 @@ async function compare(
 ): Promise<Found> {
   const { status } = await monitor.execute('query-status', {});
   if (status === 'shutdown') return ended(host, live, pidFile);
+  if (status === 'guest-panicked') {
+    const found = panicked(host, live, pidFile);
+    if (found !== null) return found;
+  }
   const jobs = live.mirrors.length === 0 ? new Map<string, Job>() : await queryJobs(monitor);
   const changes = [...stateChanges(live, states[status]), ...readyChanges(record, jobs)];
   if (changes.length > 0) await host.known.journal.record(record.uuid, changes);
@@ -106,14 +111,32 @@ async function compare(
 
 /** The guest powered off; QEMU stands still with its images open (`-no-shutdown`), so that we decide what comes next. */
 function ended(host: Host, live: LiveRecord, pidFile: string): Found {
-  const again =
-    host.rebooting.delete(live.definition.uuid) || live.definition.onPoweroff === 'restart';
-  if (again) return { plan: (record) => planRestart(record) };
-  if (live.definition.onPoweroff === 'preserve') return null;
+  const { uuid, onPoweroff } = live.definition;
+  if (!host.sealing.has(uuid)) {
+    const again = host.rebooting.delete(uuid) || onPoweroff === 'restart';
+    if (again) return { plan: (record) => planRestart(record) };
+    if (onPoweroff === 'preserve') return null;
+  }
   return {
     plan: (record, now) =>
-      planStop(record, now, 'shutdown', { pidFile, nowSeconds: host.nowSeconds }),
+      planStop(record, now, 'shutdown', {
+        pidFile,
+        nowSeconds: host.nowSeconds,
+        sealMs: SEAL_MS,
+      }),
   };
+}
+
+/** How long mirrors may take to end with both sides equal when their guest powered off: nobody waits for it but its next start. */
+export const SEAL_MS = 10_000;
+
+/** What `<on_crash>` asks for; null: the guest stays as it is, for who wants to look at it. */
+function panicked(host: Host, live: LiveRecord, pidFile: string): Found {
+  const { onCrash } = live.definition;
+  if (onCrash === 'preserve') return null;
+  if (onCrash === 'restart') return { plan: (record) => planRestart(record) };
+  const how = { pidFile, nowSeconds: host.nowSeconds, sealMs: SEAL_MS };
+  return { plan: (record, now) => planStop(record, now, 'crashed', how) };
 }
 
 function stateChanges(live: LiveRecord, found: DomainState | null): readonly Change[] {

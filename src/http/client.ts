@@ -42,7 +42,11 @@ export interface FerryClient {
   showDomain(domain: string): Promise<DomainSummary>;
   define(xml: string): Promise<DomainSummary>;
   createXml(xml: string, options: { readonly paused: boolean }): Promise<DomainSummary>;
-  start(domain: string, options: { readonly paused: boolean }): Promise<DomainSummary>;
+  start(
+    domain: string,
+    options: { readonly paused: boolean; readonly mirrorLater: boolean },
+  ): Promise<DomainSummary>;
+  seal(domain: string, options: { readonly timeoutSeconds: number }): Promise<DomainSummary>;
   shutdown(domain: string): Promise<void>;
   destroy(domain: string): Promise<void>;
   undefine(domain: string, options: { readonly snapshotsMetadata: boolean }): Promise<void>;
@@ -86,7 +90,8 @@ export function ferryClient(socketPath: string): FerryClient {
     showDomain: (domain) => ask('GET', of(domain)),
     define: (xml) => ask('POST', '/v1/domains', { xml }),
     createXml: (xml, { paused }) => ask('POST', '/v1/domains/transient', { xml, paused }),
-    start: (domain, { paused }) => ask('POST', `${of(domain)}/start`, { paused }),
+    start: (domain, how) => ask('POST', `${of(domain)}/start`, how),
+    seal: (domain, how) => ask('POST', `${of(domain)}/seal`, how),
     shutdown: (domain) => tell('POST', `${of(domain)}/shutdown`),
     destroy: (domain) => tell('POST', `${of(domain)}/destroy`),
     undefine: (domain, { snapshotsMetadata }) =>

@@ -25,7 +25,6 @@ const domain = z.strictObject({ domain: name });
 const snapshot = z.strictObject({ domain: name, snapshot: name });
 const disk = z.strictObject({ domain: name, disk: name });
 export const operation = z.strictObject({ operation: sequence });
-const paused = z.strictObject({ paused: flag });
 
 const done = async (promise: Promise<void>): Promise<Record<string, never>> => {
   await promise;
@@ -71,8 +70,18 @@ export const routes: readonly Route[] = [
     'POST',
     '/v1/domains/:domain/start',
     'start',
-    { params: domain, body: paused },
+    { params: domain, body: z.strictObject({ paused: flag, mirrorLater: flag }) },
     ({ params, body }, { host }) => host.start(params.domain, body),
+  ),
+  route(
+    'POST',
+    '/v1/domains/:domain/seal',
+    'seal',
+    {
+      params: domain,
+      body: z.strictObject({ timeoutSeconds: z.number().min(0).max(3600).default(60) }),
+    },
+    ({ params, body }, { host }) => host.seal(params.domain, body),
   ),
   route(
     'POST',

@@ -93,7 +93,12 @@ for (const [name, call, want] of [
     (c) => c.createXml('<d/>', { paused: true }),
     ['createXml', '<d/>', { paused: true }],
   ],
-  ['start', (c) => c.start('vm1', { paused: false }), ['start', 'vm1', { paused: false }]],
+  [
+    'start',
+    (c) => c.start('vm1', { paused: false, mirrorLater: true }),
+    ['start', 'vm1', { paused: false, mirrorLater: true }],
+  ],
+  ['seal', (c) => c.seal('vm1', { timeoutSeconds: 5 }), ['seal', 'vm1', { timeoutSeconds: 5 }]],
   ['shutdown', (c) => c.shutdown('vm1'), ['shutdown', 'vm1']],
   ['destroy', (c) => c.destroy('vm1'), ['destroy', 'vm1']],
   [

@@ -84,6 +84,8 @@ async function stat(path: string): Promise<FileFacts | null> {
       sizeBytes: found.size,
       readable: await can(constants.R_OK),
       writable: await can(constants.W_OK),
+      modifiedNs: found.mtimeNs,
+      bornMs: found.birthtimeMs > 0n ? Number(found.birthtimeMs) : null,
     };
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return null;

@@ -8,6 +8,9 @@
 //      │           │ failure, or the world cannot tell
 //      ▼           ▼
 //    failure from the commit step on: `attention`. The operation stays open; a later resume tries again, the same way.
+//
+// A plan with `waitsFrom` whose QEMU is gone before its commit step neither turns round nor needs anybody: `waiting`,
+// until its domain has a QEMU again.
 
 import type { Change } from '../domain/record.js';
 import type { Entry, Mark } from '../journal/entry.js';
@@ -39,12 +42,16 @@ export interface RunnerDeps<W> {
   readonly lock?: { run<T>(body: () => Promise<T>): Promise<T> };
   /** Cancels before a step or in a background step; ignored once the commit step is done. */
   readonly signal?: AbortSignal;
+  /** Whether the domain's QEMU is gone. */
+  readonly isGone?: () => Promise<boolean>;
   readonly onProgress?: (progress: StepProgress) => void;
 }
 
 /** How an operation ended. `error`: the one that turned it round, as it was thrown. */
 export type Outcome =
   | { readonly outcome: 'committed' }
+  /** It stays open until its domain has a QEMU again (`Plan.waitsFrom`). */
+  | { readonly outcome: 'waiting'; readonly reason: string }
   | { readonly outcome: 'rolled-back'; readonly error: Error };
 
 /**
@@ -197,8 +204,19 @@ async function turnRound<W>(run: Run<W>, error: Error): Promise<Outcome> {
   if (error instanceof Stop) throw error;
   const { marks } = await progressOf(run);
   if (marks.slice(0, run.plan.commitAt).every((mark) => mark === 'done')) throw error;
+  if (await waits(run, marks)) {
+    const { message: reason } = error;
+    await append(run, { type: 'waiting', reason });
+    return { outcome: 'waiting', reason };
+  }
   await append(run, { type: 'rollback', reason: error.message });
   return await back(run, await progressOf(run), error);
+}
+
+async function waits<W>({ plan, deps }: Run<W>, marks: readonly Mark[]): Promise<boolean> {
+  const from = plan.waitsFrom;
+  if (from === undefined || marks[from] !== 'done' || deps.signal?.aborted === true) return false;
+  return (await deps.isGone?.()) === true;
 }
 
 async function back<W>(run: Run<W>, { marks }: Progress, error: Error): Promise<Outcome> {

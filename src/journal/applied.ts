@@ -86,6 +86,7 @@ export function operationOf({
     direction: progress.direction,
     reason: progress.reason,
     attention: progress.attention,
+    waiting: progress.waiting,
     commitAt: plan.commitAt,
     steps: plan.steps.map(({ kind }, i) => ({ kind, mark: progress.marks[i] ?? 'none' })),
     plan,

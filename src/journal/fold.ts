@@ -13,6 +13,8 @@ export interface Progress {
   readonly reason: string | null;
   /** Why it waits for a person; null when it does not. */
   readonly attention: string | null;
+  /** Why it waits for the next start of its domain; null when it does not. */
+  readonly waiting: string | null;
   readonly ended: 'committed' | 'rolled-back' | null;
 }
 
@@ -23,6 +25,7 @@ export function fold(entries: readonly Entry[], stepCount: number): Progress {
     direction: 'forward',
     reason: null,
     attention: null,
+    waiting: null,
     ended: null,
   };
   for (const entry of entries) {
@@ -39,17 +42,21 @@ export function fold(entries: readonly Entry[], stepCount: number): Progress {
   return { marks, ...at };
 }
 
-function advance(at: Omit<Progress, 'marks'>, entry: Entry): Omit<Progress, 'marks'> {
+function advance(before: Omit<Progress, 'marks'>, entry: Entry): Omit<Progress, 'marks'> {
+  // Whatever it waited for, it goes on now.
+  const at = { ...before, attention: null, waiting: null };
   switch (entry.type) {
     case 'doing':
     case 'done':
     case 'undone':
-      return at.attention === null ? at : { ...at, attention: null };
+      return at;
     case 'rollback':
-      return { ...at, attention: null, direction: 'back', reason: at.reason ?? entry.reason };
+      return { ...at, direction: 'back', reason: at.reason ?? entry.reason };
+    case 'waiting':
+      return { ...at, waiting: entry.reason };
     case 'attention':
       return { ...at, attention: entry.reason };
     case 'end':
-      return { ...at, attention: null, ended: entry.outcome, reason: entry.reason ?? at.reason };
+      return { ...at, ended: entry.outcome, reason: entry.reason ?? at.reason };
   }
 }

@@ -38,6 +38,7 @@ function role(path: string): Change {
     path,
     role: 'stale',
     domain: uuid,
+    domainName: 'vm1',
     target: 'vda',
     live: '/b',
     sinceSeconds: 1,

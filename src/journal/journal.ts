@@ -51,6 +51,8 @@ export interface OperationSummary {
   readonly reason: string | null;
   /** Why it waits for a person; null when it does not. */
   readonly attention: string | null;
+  /** Why it waits for the next start of its domain; null when it does not. */
+  readonly waiting: string | null;
   readonly commitAt: number;
   readonly steps: readonly { readonly kind: StepKind; readonly mark: Mark }[];
 }

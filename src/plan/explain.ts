@@ -6,6 +6,8 @@ export function explainStep(step: Step): string {
   switch (step.kind) {
     case 'create-image':
       return `make ${step.path}${step.backing === null ? '' : ` over ${step.backing.path}`}`;
+    case 'recreate-image':
+      return `make ${step.path} anew${step.backing === null ? '' : ` over ${step.backing.path}`}`;
     case 'open-node':
       return `open ${fileOf(step.options)} as ${step.options['node-name']}`;
     case 'close-node':
@@ -30,6 +32,12 @@ export function explainStep(step: Step): string {
       return `end job ${step.jobId}`;
     case 'seal-job':
       return `end job ${step.jobId}, leaving its target an exact point in time`;
+    case 'seal':
+      return `end the mirrors of ${step.disks.map((disk) => disk.target).join(', ')} with both sides equal`;
+    case 'close-sealed':
+      return `close the targets of ${step.disks.map((disk) => disk.target).join(', ')}`;
+    case 'stamp':
+      return `note what both sides of ${step.disks.map((disk) => disk.target).join(', ')} look like`;
     case 'dismiss-jobs':
       return `take ${step.jobIds.join(', ')} off QEMU's list`;
     case 'remove-file':

@@ -107,7 +107,7 @@ function checkDisk(request: Move, disk: Disk, before: readonly Disk[]): Error | 
     return bad(
       'the disk is read-only; nothing writes to it, so copy its image and change the definition',
     );
-  const obstacle = jobObstacle(disk);
+  const obstacle = jobObstacle(disk, request.record);
   if (obstacle !== null) return obstacle;
   if (disk.driver.cache === 'unsafe')
     return bad(
@@ -286,6 +286,7 @@ function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
     domainName: request.record.name,
     steps,
     commitAt: before.length + 1,
+    waitsFrom: before.findIndex((step) => step.kind === 'snapshot'),
   };
 }
 
@@ -357,7 +358,7 @@ function arrived(request: Move, way: Way): readonly Change[] {
   return [
     { change: 'chain', target: way.disk.target, images: after, was: way.overlay.overlay.source },
     { change: 'mirror-end', target: way.disk.target },
-    ...staleRoles(request.record.uuid, way.disk.target, before, after, request.nowSeconds),
+    ...staleRoles(request.record, way.disk.target, before, after, request.nowSeconds),
     ...rewrittenSnapshots(request.record, way),
     {
       change: 'event',
@@ -443,7 +444,7 @@ function settled(request: Move, way: Way): readonly Change[] {
   return [
     { change: 'chain', target: disk.target, images: way.to, was: twin.source },
     // The images of the source are stale since the first pivot; only the name of the live one is new.
-    ...staleRoles(record.uuid, disk.target, [way.overlay.overlay, ...way.from], way.to, nowSeconds),
+    ...staleRoles(record, disk.target, [way.overlay.overlay, ...way.from], way.to, nowSeconds),
   ];
 }
 

@@ -46,6 +46,23 @@ export interface PivotDisk {
   readonly offline: OfflineCommit | null;
 }
 
+/** One mirror of a `seal`. */
+export interface SealDisk {
+  readonly target: string;
+  readonly jobId: string;
+  /** Node of the mirror's target, closed afterwards. */
+  readonly node: string;
+  /** Where it lies on this host: asked for its health from outside first (law 9). Null: not local. */
+  readonly path: string | null;
+}
+
+/** The two sides of a sealed mirror. */
+export interface StampDisk {
+  readonly target: string;
+  readonly source: string;
+  readonly image: string;
+}
+
 export interface QemuStart {
   readonly emulator: string;
   readonly argv: readonly string[];
@@ -64,6 +81,13 @@ interface Steps {
     readonly clusterSizeBytes: number | null;
     readonly existed: boolean;
   };
+  /** A mirror's target made anew, empty, in the place of what a QEMU that is gone left of it (law 2). */
+  'recreate-image': {
+    readonly path: string;
+    readonly sizeBytes: bigint;
+    readonly backing: ImageFile | null;
+    readonly clusterSizeBytes: number | null;
+  };
   /** QAPI `blockdev-add`. */
   'open-node': { readonly options: BlockdevOptions };
   /** QAPI `blockdev-del`; undone by opening it again. */
@@ -76,7 +100,8 @@ interface Steps {
     readonly device: string;
     readonly target: string;
     readonly filter: string;
-    readonly sync: 'top' | 'full';
+    /** `none`: both sides are equal and the guest stands still (a sealed mirror that is taken up again). */
+    readonly sync: 'top' | 'full' | 'none';
     readonly copyMode: 'background' | 'write-blocking';
   };
   /** QAPI `block-commit` of an active layer: ends by a pivot. */
@@ -106,6 +131,15 @@ interface Steps {
   'cancel-job': { readonly jobId: string };
   /** Ends READY copies softly: each target is left an exact point in time (block-job-cancel without force). */
   'seal-job': { readonly jobId: string };
+  /**
+   * Ends the READY mirrors of a guest that stands still so that each target equals its source, within a time limit; what
+   * does not end in it is not sealed, and ends with its QEMU. Makes known which were sealed.
+   */
+  seal: { readonly disks: readonly SealDisk[]; readonly timeoutMs: number };
+  /** Closes the targets of mirrors that ended, which makes them durable, and takes the jobs off QEMU's list. */
+  'close-sealed': { readonly disks: readonly SealDisk[] };
+  /** QEMU is gone: notes size and time of both sides of each sealed mirror, so that a later start sees whether they still are equal. */
+  stamp: { readonly disks: readonly StampDisk[] };
   /** Dismisses jobs that concluded. */
   'dismiss-jobs': { readonly jobIds: readonly string[] };
   /** Removes a file of ours. Its undo is impossible, so it stands behind the commit step only. */
@@ -144,6 +178,11 @@ export interface Plan {
   readonly domainName: string;
   readonly steps: readonly Step[];
   readonly commitAt: number;
+  /**
+   * Once this step is done, a QEMU that goes before the commit step does not turn the operation round: it waits for the
+   * domain's next QEMU, in which the start makes again what the steps so far had made (`plan/attach.ts`).
+   */
+  readonly waitsFrom?: number;
 }
 
 /** A request that cannot be planned: nothing was touched. */
@@ -155,6 +194,9 @@ export interface Refusal {
 const final: ReadonlySet<StepKind> = new Set([
   'cancel-job',
   'seal-job',
+  'seal',
+  'close-sealed',
+  'stamp',
   'dismiss-jobs',
   'remove-file',
   'kill-qemu',
@@ -180,4 +222,8 @@ export function checkPlan(plan: Plan): void {
       `changes of step ${i} (${step.kind}) cannot be taken back`,
     );
   }
+  assert(
+    plan.waitsFrom === undefined || plan.waitsFrom < plan.commitAt,
+    'what waits for a QEMU waits before its commit step',
+  );
 }

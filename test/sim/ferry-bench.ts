@@ -148,7 +148,7 @@ export class FerryBench {
       const record = await this.record();
       const live = record.live;
       if (live === null) return { refusal: new Error('gone already') };
-      return planStop(record, live, 'crashed', { pidFile, nowSeconds: 8 });
+      return planStop(record, live, 'crashed', { pidFile, nowSeconds: 8, sealMs: null });
     }, this.deps()).catch((error: unknown) => {
       if (!(error instanceof Error && error.message === 'gone already')) throw error;
     });

@@ -58,7 +58,7 @@ export async function checkStopped(bench: FerryBench): Promise<void> {
   const roles = await bench.journal.roles();
   // Only what `checkRoles` asks of it.
   const known = { roles: () => roles, all: () => [record] } as unknown as Known;
-  checkRoles(known, record.uuid, resolved);
+  await checkRoles({ known, images: bench.images, roles }, resolved);
   for (const disk of resolved.disks) {
     const top: Image = {
       source: present(disk.source, 'it has an image'),

@@ -22,6 +22,7 @@ interface Tally {
   committed: number;
   'rolled-back': number;
   nothing: number;
+  waiting: number;
   attention: number;
   readonly failures: string[];
   readonly reasons: Map<string, number>;
@@ -62,6 +63,7 @@ const newTally = (): Tally => ({
   committed: 0,
   'rolled-back': 0,
   nothing: 0,
+  waiting: 0,
   attention: 0,
   failures: [],
   reasons: new Map(),

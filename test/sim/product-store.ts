@@ -7,7 +7,9 @@ import type { FakeStorage } from '../fake/storage.js';
 /** Whatever stands in these exists. */
 export const folders = ['/src', '/dst'] as const;
 
-const aFile = { kind: 'file', readable: true, writable: true } as const;
+/** The fake keeps no times: nothing in a scenario is sealed and touched. */
+const times = { modifiedNs: 0n, bornMs: null } as const;
+const aFile = { kind: 'file', readable: true, writable: true, ...times } as const;
 const headerBytes = 196_608n;
 
 export function productStore(storage: FakeStorage): ImageStore {
@@ -59,7 +61,7 @@ export function productStore(storage: FakeStorage): ImageStore {
 }
 
 function statOf(storage: FakeStorage, path: string): FileFacts | null {
-  const common = { readable: true, writable: true };
+  const common = { readable: true, writable: true, ...times };
   if (folders.some((folder) => folder === path))
     return { kind: 'folder', sizeBytes: 0n, ...common };
   const image = storage.files.get(path);

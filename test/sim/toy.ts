@@ -249,6 +249,7 @@ const unfinished: ImageRole = {
   path: '/dst/dest.img',
   role: 'unfinished',
   domain: uuid,
+  domainName: 'vm1',
   target: 'vda',
   live: '/src/overlay.img',
   sinceSeconds: 1,

@@ -56,7 +56,15 @@ export class MemoryHost implements FerryHost {
     return this.first();
   }
 
-  async start(name: string, options: { readonly paused: boolean }): Promise<DomainSummary> {
+  async seal(name: string, options: { readonly timeoutSeconds: number }): Promise<DomainSummary> {
+    this.note('seal', name, options);
+    return { ...this.find(name), id: null, state: 'shutoff' };
+  }
+
+  async start(
+    name: string,
+    options: { readonly paused: boolean; readonly mirrorLater: boolean },
+  ): Promise<DomainSummary> {
     this.note('start', name, options);
     return this.find(name);
   }

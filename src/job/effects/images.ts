@@ -32,6 +32,21 @@ export const createImage: Effect<StepOf<'create-image'>, DomainWorld> = {
   },
 };
 
+export const recreateImage: Effect<StepOf<'recreate-image'>, DomainWorld> = {
+  repeatable: true,
+  async do(step, { images }) {
+    const isFile = (await images.stat(step.path))?.kind === 'file';
+    // Beside it and renamed, so that there never is half an image that a later look would take for somebody's change.
+    const path = isFile ? `${step.path}.new` : step.path;
+    if (isFile) await images.remove(path);
+    await images.create({ ...step, path, format: 'qcow2' });
+    if (isFile) await images.rename(path, step.path);
+  },
+  // What was there was worth nothing (law 2), and what is there now is empty.
+  undo: (step, { images }) => images.remove(`${step.path}.new`),
+  probe: async () => 'absent',
+};
+
 const partOf = (step: StepOf<'copy-image'>): string => `${step.to}.part`;
 
 export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {

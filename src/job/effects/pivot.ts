@@ -181,14 +181,18 @@ function checkJob(disk: PivotDisk, job: Job | undefined): void {
 }
 
 /** Law 9: asked from outside QEMU, because inside it nothing could time out once it drains. */
-async function checkHealth(disk: PivotDisk, world: DomainWorld): Promise<void> {
+export async function checkHealth(
+  disk: Pick<PivotDisk, 'path' | 'target'>,
+  world: DomainWorld,
+  doing = 'pivot',
+): Promise<void> {
   if (disk.path === null) return;
-  const what = `pivot ${disk.target}: ${disk.path}`;
+  const what = `${doing} ${disk.target}: ${disk.path}`;
   await within(world.images.sync(disk.path), SETTLE_TIMEOUT_MS, `${what} (fsync)`);
   await within(
     world.images.sync(disk.path),
     HEALTH_TIMEOUT_MS,
-    `${what} (fsync), so it is not pivoted to now`,
+    `${what} (fsync), so it is left alone now`,
   );
 }
 

@@ -239,7 +239,11 @@ test('errors of the daemon say what, why and what next, with the exit code of th
 for (const [name, args, want] of [
   ['create --paused', ['create', '-', '--paused'], ['createXml', '<in/>', { paused: true }]],
   ['define -', ['define', '-'], ['define', '<in/>']],
-  ['start --paused', ['start', 'vm1', '--paused'], ['start', 'vm1', { paused: true }]],
+  [
+    'start --paused',
+    ['start', 'vm1', '--paused'],
+    ['start', 'vm1', { paused: true, mirrorLater: false }],
+  ],
   ['undefine', ['undefine', 'vm1'], ['undefine', 'vm1', { snapshotsMetadata: false }]],
   [
     'snapshot-create with all flags',

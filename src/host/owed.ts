@@ -26,7 +26,7 @@ export type MirrorsAtStart = 'now' | 'later' | 'if-possible';
 const openMoveOf = ({ id, plan, steps }: OperationRecord): OpenMove => ({
   operation: id,
   plan,
-  marks: steps.map(({ mark }) => mark),
+  done: new Set(steps.flatMap(({ mark }, i) => (mark === 'done' ? [i] : []))),
 });
 
 /** Moves that have their snapshot and have not switched, of all domains. */

@@ -7,6 +7,7 @@ import type { OperationRecord } from '../journal/journal.js';
 import { messageOf } from '../std/errors.js';
 import { startDomain } from './domain-verbs.js';
 import type { Host } from './host.js';
+import type { Plan } from '../plan/step.js';
 
 /** Kinds of steps after whose end a guest may stand still until `resume-guest`. */
 const standsStill: ReadonlySet<string> = new Set([
@@ -21,10 +22,13 @@ const standsStill: ReadonlySet<string> = new Set([
  */
 export async function recover(host: Host): Promise<void> {
   const open = await host.known.journal.openOperations();
-  const first = open.filter(isStanding);
-  const rest = open.filter((operation) => !first.includes(operation));
+  // A move goes on in a QEMU whose start has come to its end, and which has its mirrors.
+  const moves = open.filter(({ plan }) => plan.waitsFrom !== undefined && !isStarted(open, plan));
+  const first = open.filter((operation) => isStanding(operation) && !moves.includes(operation));
+  const rest = open.filter((operation) => !first.includes(operation) && !moves.includes(operation));
   await Promise.all(first.map((operation) => untilGuestRuns(host, operation)));
   const going = rest.map((operation) => goOn(host, operation));
+  for (const operation of moves) void goOnAfter(host, operation, open);
   // A long one (a move) must not keep the sockets shut; the others take milliseconds.
   await atMost(PATIENCE_MS, going);
   // Who died while nobody looked is known to be dead before anybody asks.
@@ -33,6 +37,20 @@ export async function recover(host: Host): Promise<void> {
     PATIENCE_MS,
     running.map(({ uuid }) => host.look(uuid)),
   );
+}
+
+/** Whether nothing else of its domain is open, so that a move need not wait for it. */
+const isStarted = (open: readonly OperationRecord[], { domain }: Plan): boolean =>
+  open.every((other) => other.domain !== domain || other.plan.waitsFrom !== undefined);
+
+async function goOnAfter(
+  host: Host,
+  move: OperationRecord,
+  open: readonly OperationRecord[],
+): Promise<void> {
+  const others = open.filter(({ id, domain }) => id !== move.id && domain === move.domain);
+  await Promise.all(others.flatMap(({ id }) => host.running.get(id)?.settled ?? []));
+  await goOn(host, move);
 }
 
 async function atMost(ms: number, work: readonly Promise<void>[]): Promise<void> {

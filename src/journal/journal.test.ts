@@ -267,6 +267,7 @@ fact(
         direction: 'forward',
         reason: null,
         attention: 'look',
+        waiting: null,
         commitAt: 2,
         steps: [
           { kind: 'create-image', mark: 'doing' },

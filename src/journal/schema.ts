@@ -35,6 +35,11 @@ const versions: readonly string[] = [
   CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
   CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   `,
+  // What is owed became a list of mirrors; before, it was a text that refused the start of a source that is complete.
+  `
+  UPDATE domain SET record = json_set(record, '$.owed', json('[]'));
+  UPDATE role SET role = json_set(role, '$.domainName', '');
+  `,
 ];
 
 /** Brings the tables to this version. A newer one is refused: an older program would not understand what it reads. */

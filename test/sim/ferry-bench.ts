@@ -1,9 +1,10 @@
 // The daemon's inside without the daemon: real effects and a journal over one fake QEMU with a guest that writes. Every
 // call that leaves it (journal, monitor, image store) goes by way of the striker; a life of the daemon ends with `restart`.
 
+import type { BlockdevOptions } from '../../src/block/node.js';
 import { chainOptions } from '../../src/block/node.js';
 import type { Layer } from '../../src/block/layer.js';
-import { formatNode } from '../../src/block/layer.js';
+import { formatNode, localPath } from '../../src/block/layer.js';
 import type { Definition } from '../../src/domain/definition.js';
 import type { Disk } from '../../src/domain/disk.js';
 import type { DomainRecord, LiveRecord } from '../../src/domain/record.js';
@@ -13,8 +14,12 @@ import { perform } from '../../src/job/runner.js';
 import type { DomainWorld } from '../../src/job/world.js';
 import type { Journal } from '../../src/journal/journal.js';
 import { MemoryJournal } from '../../src/journal/memory.js';
-import { planStop } from '../../src/plan/lifecycle.js';
-import type { Plan, Refusal } from '../../src/plan/step.js';
+import { resolveChains } from '../../src/host/chains.js';
+import type { Host } from '../../src/host/host.js';
+import { takeUp } from '../../src/host/owed.js';
+import { planStart, planStop } from '../../src/plan/lifecycle.js';
+import { layersOf } from '../../src/plan/refuse.js';
+import type { Plan, QemuStart, Refusal } from '../../src/plan/step.js';
 import type { Monitor } from '../../src/qmp/monitor.js';
 import { present } from '../../src/std/assert.js';
 import { Lock } from '../../src/std/queue.js';
@@ -57,11 +62,13 @@ interface Life {
 export class FerryBench {
   readonly storage = new FakeStorage();
   readonly guest: FakeGuest;
-  readonly qemu: FakeQemu;
+  qemu: FakeQemu;
   readonly images = productStore(this.storage);
   journal: Journal = new MemoryJournal({ nowMs: () => 0 });
   striker = new Striker();
   death: Death | null = null;
+  /** Or after the first call of this method. */
+  deathAfter: string | null = null;
   /** What the host does when it hears that QEMU is gone; waits for the domain's lock. */
   stopping: Promise<unknown> | null = null;
   private abort = new AbortController();
@@ -127,7 +134,48 @@ export class FerryBench {
       world: this.world(),
       lock: { run: async (body) => await this.lock.run(body) },
       signal: this.abort.signal,
+      isGone: async () =>
+        !this.qemu.alive || (await this.record()).owed.some(({ record }) => record.move),
     };
+  }
+
+  /** What the verbs of a start ask of a host, unstruck: they only look. */
+  host(): Host {
+    const { journal, images } = this;
+    return { known: { journal }, context: { images }, nowSeconds: 8 } as unknown as Host;
+  }
+
+  /** What the user does about a domain that is off; the guest boots from what is there. */
+  async planStart(): Promise<Plan> {
+    const record = await this.record();
+    const definition = present(record.persistent, 'it is persistent');
+    const resolved = await resolveChains(this.images, definition, record.chains);
+    const { disks, nextIndex, attach, open, told } = await takeUp(
+      this.host(),
+      record,
+      resolved,
+      'now',
+    );
+    const state = { state: 'paused', reason: 'starting up' } as const;
+    return planStart('start', {
+      live: {
+        id: 2,
+        pid: 2,
+        startTicks: 2,
+        definition: { ...resolved, disks },
+        state,
+        nextIndex,
+        mirrors: [],
+      },
+      qemu: commandLine(disks),
+      nvram: null,
+      paused: false,
+      attach,
+      open,
+      told,
+      lastState: record.lastState,
+      nowSeconds: 8,
+    });
   }
 
   async perform(planned: () => Promise<Plan | Refusal>): Promise<void> {
@@ -143,7 +191,11 @@ export class FerryBench {
 
   /** What the host does about a QEMU that is gone. */
   async stop(): Promise<void> {
-    this.abort.abort();
+    const open = await this.journal.openOperations();
+    if (open.every(({ plan }) => plan.waitsFrom === undefined)) {
+      this.abort.abort();
+      this.abort = new AbortController();
+    }
     this.stopping ??= perform(async () => {
       const record = await this.record();
       const live = record.live;
@@ -176,12 +228,33 @@ export class FerryBench {
       record: async () => await this.journal.domain(uuid),
       monitor: async () => await this.connected(),
       asStarted: async (definition) => definition,
-      startQemu: async () => undefined,
+      startQemu: async (start) => {
+        await this.around(this.life, 'start QEMU', async () => this.startQemu(start));
+      },
       identify: async () => (this.qemu.alive ? { pid: 1, startTicks: 1 } : null),
       killQemu: async () => this.qemu.kill(),
       createNvram: async () => undefined,
       notePause: () => undefined,
     };
+  }
+
+  private startQemu({ argv }: QemuStart): void {
+    if (this.qemu.alive) return;
+    // What `commandLine` made.
+    const disks = JSON.parse(present(argv[0], 'disks')) as CommandLine;
+    for (const { target, paths } of disks) {
+      const top = present(paths[0], 'a chain is never empty');
+      this.guest.reboot(target, (block) => this.storage.read(top, block, paths));
+    }
+    this.qemu = new FakeQemu({
+      storage: this.storage,
+      guest: this.guest,
+      blockdevs: disks.flatMap(({ blockdevs }) => blockdevs),
+      disks: Object.fromEntries(disks.map(({ target, root }) => [target, root])),
+      state: 'prelaunch',
+    });
+    this.connection = null;
+    this.stopping = null;
   }
 
   private async connected(): Promise<Monitor | null> {
@@ -223,6 +296,7 @@ export class FerryBench {
     return await this.striker.around(method, async () => {
       const value = await body();
       this.dieAt(call, 'after');
+      if (method === this.deathAfter) this.kill();
       return value;
     });
   }
@@ -230,6 +304,33 @@ export class FerryBench {
   private dieAt(call: number, moment: Moment): void {
     if (this.death?.call === call && this.death.moment === moment) this.kill();
   }
+}
+
+type CommandLine = readonly {
+  readonly target: string;
+  readonly root: string;
+  readonly paths: readonly string[];
+  readonly blockdevs: readonly BlockdevOptions[];
+}[];
+
+function commandLine(disks: readonly Disk[]): QemuStart {
+  const list: CommandLine = disks.map((disk) => {
+    const layers = layersOf(disk);
+    return {
+      target: disk.target,
+      root: formatNode(present(layers[0], 'a disk has an image')),
+      paths: layers.map(({ source }) => present(localPath(source), 'a file')),
+      blockdevs: chainOptions(layers, disk.driver, false),
+    };
+  });
+  return {
+    emulator: 'qemu',
+    argv: [JSON.stringify(list)],
+    env: {},
+    pidFile,
+    qmpSocket: '/run/vm1.qmp',
+    logFile: '/log/vm1.log',
+  };
 }
 
 /** Only what planners and records look at. */

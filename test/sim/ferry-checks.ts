@@ -7,6 +7,7 @@ import { formatNode, localPath } from '../../src/block/layer.js';
 import type { DomainRecord } from '../../src/domain/record.js';
 import { checkRoles, resolveChains } from '../../src/host/chains.js';
 import type { Known } from '../../src/host/context.js';
+import { rolesOfMoves } from '../../src/host/owed.js';
 import { mirrorsOf } from '../../src/plan/mirror-end.js';
 import { layersOf } from '../../src/plan/refuse.js';
 import { present } from '../../src/std/assert.js';
@@ -55,7 +56,7 @@ export async function checkStopped(bench: FerryBench): Promise<void> {
   assert.equal(record.live, null, 'QEMU is gone and the record does not know');
   const definition = present(record.persistent, 'it is persistent');
   const resolved = await resolveChains(bench.images, definition, record.chains);
-  const roles = await bench.journal.roles();
+  const roles = [...(await bench.journal.roles()), ...(await rolesOfMoves(bench.host()))];
   // Only what `checkRoles` asks of it.
   const known = { roles: () => roles, all: () => [record] } as unknown as Known;
   await checkRoles({ known, images: bench.images, roles }, resolved);

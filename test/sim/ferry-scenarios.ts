@@ -26,12 +26,14 @@ import { FerryBench, sizeBytes, uuid } from './ferry-bench.js';
 const one = ['vda'] as const;
 const three = ['vda', 'vdb', 'vdc'] as const;
 type Kind = 'plain' | 'mirrored' | 'reuse';
+/** Shut off: just so, with an owed mirror, in the middle of a move. */
+type Off = 'off' | 'owed' | 'moving';
 
 export interface Scenario {
   readonly name: string;
   readonly targets: readonly string[];
   /** A snapshot taken before, or only the files for one made by hand. */
-  readonly before: Kind | 'files' | null;
+  readonly before: Kind | 'files' | Off | null;
   readonly plan: (bench: FerryBench) => Promise<Plan | Refusal>;
 }
 
@@ -77,12 +79,18 @@ export const scenarios: readonly Scenario[] = [
   { name: 'blockjob --abort', targets: one, before: 'mirrored', plan: blockJob(false) },
   { name: 'move 1 disk', targets: one, before: null, plan: planTheMove },
   { name: 'move 1 disk with a snapshot', targets: one, before: 'plain', plan: planTheMove },
+  { name: 'start', targets: three, before: 'off', plan: start },
+  { name: 'start with 1 owed mirror', targets: one, before: 'owed', plan: start },
+  { name: 'start with 3 owed mirrors', targets: three, before: 'owed', plan: start },
+  { name: 'start in a move of 3 disks', targets: three, before: 'moving', plan: start },
   { name: 'move 3 disks', targets: three, before: null, plan: planTheMove },
 ];
 
 /** The bench as the operation finds it. */
 export async function prepared({ targets, before }: Scenario): Promise<FerryBench> {
   const bench = await FerryBench.open(targets);
+  if (before === 'off' || before === 'owed' || before === 'moving')
+    return await turnedOff(bench, targets, before);
   if (before === 'files' || before === 'reuse') await makeByHand(bench);
   if (before === null || before === 'files') return bench;
   await bench.perform(async () => await planCreate(bench, before));
@@ -93,6 +101,30 @@ export async function prepared({ targets, before }: Scenario): Promise<FerryBenc
     await bench.journal.record(uuid, [{ change: 'mirror-ready', target, ready: 'yes' }]);
   if (before === 'reuse') await copyBase(bench);
   return bench;
+}
+
+async function turnedOff(
+  bench: FerryBench,
+  targets: readonly string[],
+  kind: Off,
+): Promise<FerryBench> {
+  if (kind === 'owed') {
+    await bench.perform(async () => await planCreate(bench, 'mirrored'));
+    const jobs = mirrorsOf(await bench.record()).map(({ mirror }) => mirror.jobId);
+    await waitJobs(await bench.monitor(), jobs, ['ready'], 5000);
+    for (const target of targets)
+      await bench.journal.record(uuid, [{ change: 'mirror-ready', target, ready: 'yes' }]);
+  }
+  bench.deathAfter = 'image copy';
+  if (kind === 'moving') await bench.perform(async () => await planTheMove(bench));
+  bench.deathAfter = null;
+  bench.kill();
+  await bench.stop();
+  return bench;
+}
+
+async function start(bench: FerryBench): Promise<Plan | Refusal> {
+  return await bench.planStart();
 }
 
 const image = (path: string): Image => ({

@@ -396,7 +396,7 @@ test('move shows a line per change, never 100 % before READY, and where the live
   assert.ok(!/100 %.*not ready/.test(text));
   assert.deepEqual(
     on.host.calls.find(([verb]) => verb === 'startMove'),
-    ['startMove', 'vm1', { disks: ['vda'], to: '/dst' }],
+    ['startMove', 'vm1', { disks: ['vda'], to: '/dst', rotateBytes: 1n << 30n }],
   );
 });
 

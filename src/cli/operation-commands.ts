@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 
 import type { DiskView, OperationView, StreamedEvent } from '../host/ferry-host.js';
+import { defaultRotateBytes } from '../host/ferry-host.js';
 import { toJson } from '../http/wire.js';
 import { NeedsOperatorError, NotFoundError, StateError } from '../std/errors.js';
 import { findDisk } from './domain-commands.js';
@@ -52,6 +53,12 @@ export function addOperationCommands(program: Command, open: () => Session): voi
     .description('move disks of a running domain to another directory')
     .requiredOption('--to <dir>', 'directory on the other storage; file names are kept')
     .option('--detach', 'do not wait: print the operation and return')
+    .option(
+      '--rotate <size>',
+      'size of the live layer above which a fresh one goes on top of it, so that a crash costs no more: 256M, 4G, off',
+      rotateSize,
+      defaultRotateBytes,
+    )
     .addOption(progressOption())
     .addHelpText(
       'after',
@@ -71,7 +78,7 @@ Examples:
 function addOpsCommands(program: Command, open: () => Session): void {
   const ops = program
     .command('ops')
-    .description('what the daemon is doing: list, show, wait, cancel');
+    .description('what the daemon is doing: list, show, wait, rotate, cancel');
 
   ops
     .command('list', { isDefault: true })
@@ -107,6 +114,16 @@ function addOpsCommands(program: Command, open: () => Session): void {
     });
 
   ops
+    .command('rotate')
+    .argument('<number>', 'number of a move', number)
+    .description('put a fresh layer on its disks now, so that a crash costs only what comes after')
+    .action(async (operation: number) => {
+      const session = open();
+      await session.client.rotateOperation(operation);
+      session.print({ operation, done: 'rotate' }, () => `Operation ${operation} is rotated`);
+    });
+
+  ops
     .command('cancel')
     .argument('<number>', 'number of the operation', number)
     .description('end it before its commit step; what it did is undone')
@@ -120,8 +137,18 @@ function addOpsCommands(program: Command, open: () => Session): void {
     });
 }
 
+/** A size as qemu-img writes it: powers of 1024. */
+function rotateSize(text: string): bigint | null {
+  if (text === 'off') return null;
+  const [, digits, unit] = /^(\d{1,6})([MGT])$/.exec(text) ?? [];
+  const bytes = BigInt(digits ?? 0) << BigInt({ M: 20, G: 30, T: 40 }[unit ?? 'M'] ?? 20);
+  if (bytes > 0n) return bytes;
+  throw new InvalidArgumentError('It has to be a size such as 256M or 4G, or off.');
+}
+
 interface MoveOptions {
   readonly to: string;
+  readonly rotate: bigint | null;
   readonly detach?: true;
   readonly progress: ProgressKind;
 }
@@ -136,7 +163,11 @@ async function moveDisks(
   const before = await client.chain(domain);
   const targets = disks.map((disk) => findDisk({ name: domain }, before, disk).target);
   const to = resolve(options.to);
-  const started = await client.startMove(domain, { disks: targets, to });
+  const started = await client.startMove(domain, {
+    disks: targets,
+    to,
+    rotateBytes: options.rotate,
+  });
   if (options.detach === true) {
     const text = `Operation ${started.id} moves ${targets.join(', ')} to ${to}`;
     session.print(started, () => `${text}\n  wait for it: ferry ops wait ${started.id}`);

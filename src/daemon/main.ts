@@ -76,6 +76,7 @@ async function serve(options: DaemonOptions, version: string, log: Logger): Prom
     onInternalError: onBug,
   });
   host.retryOwed(options.mirrorRetryMs);
+  host.watchMoves(WATCH_MOVES_MS);
   void autostart(host).catch((error: unknown) =>
     log.error({ error: messageOf(error) }, 'autostart failed'),
   );
@@ -89,6 +90,9 @@ async function serve(options: DaemonOptions, version: string, log: Logger): Prom
   // An operation under way goes on from its journal when the next daemon starts.
   process.exit(0);
 }
+
+/** How often the live layers of moves are looked at: what a guest writes in that time is not worth more. */
+const WATCH_MOVES_MS = 2000;
 
 async function hostUuid(journal: Journal): Promise<string> {
   const found = await journal.setting('host-uuid');

@@ -2,7 +2,7 @@
 // applied in the same transaction as the journal entry that made it true. Pure: `applyChange` is the only way to a new record.
 
 import type { Image, StorageSource } from '../block/layer.js';
-import { sameSource } from '../block/layer.js';
+import { localPath, sameSource } from '../block/layer.js';
 import { assert } from '../std/assert.js';
 import type { Definition } from './definition.js';
 import type { Disk, DiskMirror } from './disk.js';
@@ -155,17 +155,34 @@ export type Change =
   | { readonly change: 'put-snapshot'; readonly snapshot: Snapshot; readonly current: boolean }
   | { readonly change: 'delete-snapshot'; readonly name: string }
   | { readonly change: 'current-snapshot'; readonly name: string | null }
-  | { readonly change: 'role'; readonly role: ImageRole }
+  /** `since`: as the role says; or the time of this commit; or that of the role which the image has already. */
+  | { readonly change: 'role'; readonly role: ImageRole; readonly since?: 'commit' | 'kept' }
+  /** Snapshot objects that name images which moved name the new places from now on. */
+  | {
+      readonly change: 'moved-images';
+      readonly target: string;
+      readonly moved: readonly { readonly path: string; readonly image: Image }[];
+    }
+  /**
+   * The rest of another operation's plan is another one: from step `from` on, of which the first `done` are done.
+   * `plan` is a Plan (plan/step), which is only data here.
+   */
+  | {
+      readonly change: 'replan';
+      readonly operation: number;
+      readonly from: number;
+      readonly done: number;
+      readonly plan: object;
+    }
   | { readonly change: 'forget-role'; readonly path: string }
   | { readonly change: 'event'; readonly event: DomainEvent };
 
 /**
  * The record after `change`; null when nothing is left of the domain (undefined while off, or a transient one that stopped).
- * Roles and events belong to the host, not to a record, and leave it as it is.
+ * Roles, events and plans belong to the host, not to a record, and leave it as it is.
  */
 export function applyChange(record: DomainRecord | null, change: Change): DomainRecord | null {
-  if (change.change === 'role' || change.change === 'forget-role' || change.change === 'event')
-    return record;
+  if (isOfTheHost(change)) return record;
   if (change.change === 'define') return define(record, change.definition, change.chains);
   if (change.change === 'start') return start(record, change.live);
   // A transient domain may be gone with its QEMU before its operation is undone: then nothing is left to change.
@@ -201,6 +218,8 @@ export function applyChange(record: DomainRecord | null, change: Change): Domain
         ],
         currentSnapshot: change.current ? change.snapshot.name : record.currentSnapshot,
       };
+    case 'moved-images':
+      return { ...record, snapshots: record.snapshots.map((one) => afterMove(one, change)) };
     case 'delete-snapshot':
       return deleteSnapshot(record, change.name);
     case 'current-snapshot':
@@ -210,6 +229,23 @@ export function applyChange(record: DomainRecord | null, change: Change): Domain
     default:
       return changeLive(record, change);
   }
+}
+
+type HostChange = Extract<Change, { readonly change: 'role' | 'forget-role' | 'event' | 'replan' }>;
+
+const isOfTheHost = (change: Change): change is HostChange =>
+  ['role', 'forget-role', 'event', 'replan'].includes(change.change);
+
+function afterMove(
+  snapshot: Snapshot,
+  { target, moved }: Extract<Change, { readonly change: 'moved-images' }>,
+): Snapshot {
+  const disks = snapshot.disks.map((disk) => {
+    const path = disk.image === null ? null : localPath(disk.image.source);
+    const found = disk.name === target ? moved.find((one) => one.path === path) : undefined;
+    return found === undefined ? disk : { ...disk, image: found.image };
+  });
+  return disks.every((disk, i) => disk === snapshot.disks[i]) ? snapshot : { ...snapshot, disks };
 }
 
 function define(

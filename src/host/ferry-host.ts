@@ -110,10 +110,15 @@ export interface OperationProgress {
   }[];
 }
 
+/** 1 GiB: what a death of QEMU costs a move at most, if nobody says otherwise. */
+export const defaultRotateBytes = 1n << 30n;
+
 export interface MoveRequest {
   readonly disks: readonly string[];
   /** Directory on the other storage; file names are kept. */
   readonly to: string;
+  /** Size of the live layer above which an epoch goes on top of it, so that a death costs less than that; null: never. */
+  readonly rotateBytes: bigint | null;
 }
 
 /** An event as the stream tells it; `seq` counts up, so that a reader can go on after a break. */
@@ -180,6 +185,8 @@ export interface FerryHost {
   operation(id: number): OperationView;
   /** Resolves when the operation has ended or needs a person; rejects with its error when it was rolled back. */
   waitOperation(id: number, signal: AbortSignal): Promise<OperationView>;
+  /** Puts an epoch on top of the live layers of a move now. */
+  rotateOperation(id: number): Promise<void>;
   /** Stops an operation before its commit step; what it did is undone. */
   cancelOperation(id: number): Promise<void>;
   /** What is kept after `afterSeq` is given to the listener before the call returns; null: only what happens from now on. */

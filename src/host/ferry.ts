@@ -31,6 +31,7 @@ import {
 import { startMove } from './move-verbs.js';
 import { operationView } from './operations.js';
 import { takeBack } from './owed.js';
+import { rotateMove } from './rotate.js';
 import { sealDomain } from './seal.js';
 import { createSnapshot, deleteSnapshot, layerPath } from './snapshot-verbs.js';
 import { domainXml } from './xml.js';
@@ -52,7 +53,8 @@ type OperationVerbs =
   | 'operations'
   | 'operation'
   | 'waitOperation'
-  | 'cancelOperation';
+  | 'cancelOperation'
+  | 'rotateOperation';
 
 export function ferryHost(host: Host, log: EventLog, version: string): FerryHost {
   return {
@@ -302,6 +304,7 @@ function operationVerbs(host: Host): Pick<FerryHost, OperationVerbs> {
     operation: view,
     waitOperation: (id, signal) => waitOperation(host, id, signal),
     cancelOperation: (id) => cancelOperation(host, id),
+    rotateOperation: (id) => rotateMove(host, id),
   };
 }
 

@@ -14,7 +14,8 @@ import type { EmulatorFacts } from './emulator.js';
 import type { HostContext } from './context.js';
 import { Guest } from './guest.js';
 import { Operations } from './operations.js';
-import { takeUpLater } from './owed.js';
+import { resumeMoves, rotationOf, takeUpLater } from './owed.js';
+import { rotateWhatGrew } from './rotate.js';
 import { reconcile } from './reconcile.js';
 
 /** An operation that runs in this daemon. */
@@ -256,6 +257,21 @@ export class Host {
       .finally(() => this.takingUp.delete(uuid));
   }
 
+  /** Keeps the live layers of moves small (design §5, epoch rotation). */
+  watchMoves(everyMs: number): void {
+    let isLooking = false;
+    const timer = setInterval(() => {
+      if (isLooking || this.running.size === 0) return;
+      isLooking = true;
+      void rotateWhatGrew(this)
+        .catch((error: unknown) =>
+          this.log.error({ error: messageOf(error) }, 'looking at moves failed'),
+        )
+        .finally(() => (isLooking = false));
+    }, everyMs);
+    timer.unref();
+  }
+
   /** Lets go of every QEMU; the guests go on, the journal is not closed. */
   async close(): Promise<void> {
     this.closed = true;
@@ -269,6 +285,7 @@ export class Host {
       world: guest.world(),
       lock: guest.lock,
       signal,
+      obstacle: async () => rotationOf(await this.known.journal.openOperations(), guest.uuid),
       isGone: async () => (await guest.monitor()) === null || this.isOwed(guest.uuid),
       onProgress,
     };
@@ -287,6 +304,7 @@ export class Host {
   ): Promise<void> {
     this.running.delete(operation);
     await this.operations.refresh(operation);
+    if (this.operations.get(operation).kind === 'rotate') await resumeMoves(this, uuid);
     if (pauses.length > 0) this.keepPauses(operation, pauses);
     this.log.info({ domain: uuid, operation, outcome: outcome.outcome, pauses }, 'operation ended');
     void this.look(uuid);

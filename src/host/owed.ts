@@ -13,6 +13,7 @@ import type { OperationRecord } from '../journal/journal.js';
 import type { Attach, OwedFacts } from '../plan/attach.js';
 import { attachOwed, obstacleOf, planAttach, refuseOwed } from '../plan/attach.js';
 import type { MoveAgain, OpenMove } from '../plan/move-again.js';
+import { newest } from '../plan/move-tail.js';
 import { isOpenMove, moveAgain, rolesOfMove } from '../plan/move-again.js';
 import { refuse } from '../plan/refuse.js';
 import type { Step } from '../plan/step.js';
@@ -36,6 +37,14 @@ export async function openMoves(host: Host): Promise<readonly OpenMove[]> {
     .filter((operation) => operation.direction === 'forward')
     .map(openMoveOf)
     .filter(isOpenMove);
+}
+
+/** A rotation that came to no end stands in its move's way: nobody knows yet which layers there are. Null: there is none. */
+export function rotationOf(open: readonly OperationRecord[], uuid: string): string | null {
+  const found = open.find(({ kind, domain }) => kind === 'rotate' && domain === uuid);
+  return found === undefined
+    ? null
+    : `operation ${found.id} (rotate) has to come to its end first; 'ferry ops show ${found.id}' says what it waits for`;
 }
 
 /** Law 13 for the images of moves whose domain does not run. */
@@ -105,11 +114,8 @@ function checkNamed(definition: Definition, { operation }: OpenMove, { disks }: 
 async function checkForeign(host: Host, definition: Definition): Promise<void> {
   for (const { plan, operation } of await openMoves(host)) {
     if (plan.domain === definition.uuid) continue;
-    const live = new Set(
-      plan.steps.flatMap((step) =>
-        step.kind === 'snapshot' ? step.disks.map(({ overlayPath }) => overlayPath) : [],
-      ),
-    );
+    const ways = plan.move?.ways ?? [];
+    const live = new Set(ways.map((way) => showSource(newest(way).source.source)));
     const taken = definition.disks.find(
       ({ source, readonly }) => source !== null && !readonly && live.has(showSource(source)),
     );

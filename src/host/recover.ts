@@ -13,6 +13,7 @@ import type { Plan } from '../plan/step.js';
 const standsStill: ReadonlySet<string> = new Set([
   'pivot',
   'snapshot',
+  'rotate',
   'start-qemu',
   'resume-guest',
 ]);

@@ -67,6 +67,7 @@ export interface FerryClient {
   waitOperation(id: number, signal?: AbortSignal): Promise<OperationView>;
   /** The operation at every change, the last one when it has ended; rejects when it was rolled back. */
   watchOperation(id: number, options?: StreamReadOptions): AsyncGenerator<OperationView>;
+  rotateOperation(id: number): Promise<void>;
   cancelOperation(id: number): Promise<void>;
   pastEvents(after: number): Promise<readonly StreamedEvent[]>;
   /** Events from now on, or after event `after`; goes on where it was when the daemon comes back. */
@@ -114,6 +115,7 @@ export function ferryClient(socketPath: string): FerryClient {
     operation: (id) => ask('GET', `/v1/operations/${id}`),
     waitOperation: (id, signal) => waitOperation(socketPath, id, signal),
     watchOperation: (id, options = {}) => watchOperation(socketPath, id, options),
+    rotateOperation: (id) => tell('POST', `/v1/operations/${id}/rotate`),
     cancelOperation: (id) => tell('POST', `/v1/operations/${id}/cancel`),
     pastEvents: (after) => ask('GET', `/v1/events/past?after=${after}`),
     events: (after, options = {}) => readEvents(socketPath, after, options),

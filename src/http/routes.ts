@@ -6,6 +6,7 @@ import { z } from 'zod';
 import type { OperationView } from '../host/ferry-host.js';
 import type { Call, Route } from './route.js';
 import { route } from './route.js';
+import { defaultRotateBytes } from '../host/ferry-host.js';
 
 const name = z
   .string()
@@ -20,6 +21,12 @@ export const sequence = z
   .string()
   .regex(/^\d{1,15}$/, 'must be a whole number')
   .transform(Number);
+
+/** 64-bit sizes are decimal strings on the wire. */
+const bytes = z
+  .string()
+  .regex(/^[1-9]\d{0,18}$/, 'must be a number of bytes')
+  .transform(BigInt);
 
 const domain = z.strictObject({ domain: name });
 const snapshot = z.strictObject({ domain: name, snapshot: name });
@@ -162,7 +169,11 @@ export const routes: readonly Route[] = [
     {
       status: 202,
       params: domain,
-      body: z.strictObject({ disks: z.array(name).min(1, 'name at least one disk'), to: path }),
+      body: z.strictObject({
+        disks: z.array(name).min(1, 'name at least one disk'),
+        to: path,
+        rotateBytes: z.union([bytes, z.null()]).default(defaultRotateBytes),
+      }),
     },
     ({ params, body }, { host }) => host.startMove(params.domain, body),
   ),
@@ -196,6 +207,13 @@ export const routes: readonly Route[] = [
     'ops cancel',
     { params: operation },
     ({ params }, { host }) => done(host.cancelOperation(params.operation)),
+  ),
+  route(
+    'POST',
+    '/v1/operations/:operation/rotate',
+    'ops rotate',
+    { params: operation },
+    ({ params }, { host }) => done(host.rotateOperation(params.operation)),
   ),
 
   route(

@@ -131,9 +131,10 @@ for (const [name, call, want] of [
   ],
   [
     'startMove',
-    (c) => c.startMove('vm1', { disks: ['vda'], to: '/dst' }),
-    ['startMove', 'vm1', { disks: ['vda'], to: '/dst' }],
+    (c) => c.startMove('vm1', { disks: ['vda'], to: '/dst', rotateBytes: 1n << 28n }),
+    ['startMove', 'vm1', { disks: ['vda'], to: '/dst', rotateBytes: 1n << 28n }],
   ],
+  ['rotateOperation', (c) => c.rotateOperation(7), ['rotateOperation', 7]],
   [
     'operations',
     (c) => c.operations({ domain: 'vm1', all: true }),

@@ -44,6 +44,8 @@ export interface RunnerDeps<W> {
   readonly signal?: AbortSignal;
   /** Whether the domain's QEMU is gone. */
   readonly isGone?: () => Promise<boolean>;
+  /** Why an operation that may wait has to, although its QEMU is there; null: it need not. */
+  readonly obstacle?: () => Promise<string | null>;
   readonly onProgress?: (progress: StepProgress) => void;
 }
 
@@ -114,13 +116,23 @@ interface Returned {
   readonly failure: Error | null;
 }
 
-async function toTheEnd<W>(run: Run<W>, first: Next): Promise<Outcome> {
+async function toTheEnd<W>(begun: Run<W>, first: Next): Promise<Outcome> {
+  let run = begun;
   let next = first;
   while ('background' in next) {
     const returned = await doInBackground(run, next.background);
-    next = await locked(run, () => advance(run, returned));
+    // While the lock was free the rest of the plan may have become another.
+    next = await locked(run, async () => {
+      run = await asPlannedNow(run);
+      return await advance(run, returned);
+    });
   }
   return next;
+}
+
+async function asPlannedNow<W>(run: Run<W>): Promise<Run<W>> {
+  const found = await run.deps.journal.operation(run.operation);
+  return found === null ? run : { ...run, plan: found.plan };
 }
 
 async function doInBackground<W>(run: Run<W>, i: number): Promise<Returned> {
@@ -140,6 +152,8 @@ async function advance<W>(run: Run<W>, returned: Returned | null): Promise<Next>
     if (at.ended === 'committed') return { outcome: 'committed' };
     if (at.ended === 'rolled-back') return { outcome: 'rolled-back', error: earlier(run, at) };
     if (at.direction === 'back') return await back(run, at, earlier(run, at));
+    const obstacle = await obstacleOf(run, at);
+    if (obstacle !== null) return await wait(run, obstacle);
     return await forward(run, at, returned).catch(
       async (error: unknown) => await turnRound(run, errorOf(error)),
     );
@@ -204,13 +218,20 @@ async function turnRound<W>(run: Run<W>, error: Error): Promise<Outcome> {
   if (error instanceof Stop) throw error;
   const { marks } = await progressOf(run);
   if (marks.slice(0, run.plan.commitAt).every((mark) => mark === 'done')) throw error;
-  if (await waits(run, marks)) {
-    const { message: reason } = error;
-    await append(run, { type: 'waiting', reason });
-    return { outcome: 'waiting', reason };
-  }
+  if (await waits(run, marks)) return await wait(run, error.message);
   await append(run, { type: 'rollback', reason: error.message });
   return await back(run, await progressOf(run), error);
+}
+
+async function wait<W>(run: Run<W>, reason: string): Promise<Outcome> {
+  await append(run, { type: 'waiting', reason });
+  return { outcome: 'waiting', reason };
+}
+
+async function obstacleOf<W>({ plan, deps }: Run<W>, { marks }: Progress): Promise<string | null> {
+  const { waitsFrom: from, commitAt } = plan;
+  if (from === undefined || marks[from] !== 'done' || marks[commitAt - 1] === 'done') return null;
+  return deps.signal?.aborted === true ? null : ((await deps.obstacle?.()) ?? null);
 }
 
 async function waits<W>({ plan, deps }: Run<W>, marks: readonly Mark[]): Promise<boolean> {

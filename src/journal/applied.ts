@@ -1,6 +1,6 @@
 // What both journals share: applying changes to a record, the listeners, and the summary of an operation.
 
-import type { Change, DomainRecord } from '../domain/record.js';
+import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
 import { applyChange } from '../domain/record.js';
 import type { Plan } from '../plan/step.js';
 import { checkPlan } from '../plan/step.js';
@@ -27,6 +27,17 @@ export function applyAll(
     `changes of domain ${domain} made a record of ${after?.uuid}`,
   );
   return after;
+}
+
+/** A role as it is stored at `nowMs`; `known` is the one that its image has already. */
+export function roleAt(
+  { role, since }: Extract<Change, { readonly change: 'role' }>,
+  known: ImageRole | null,
+  nowMs: number,
+): ImageRole {
+  if (since === undefined) return role;
+  const kept = since === 'kept' ? known?.sinceSeconds : undefined;
+  return { ...role, sinceSeconds: kept ?? Math.floor(nowMs / 1000) };
 }
 
 /** The listeners of one journal. */

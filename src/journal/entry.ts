@@ -8,6 +8,8 @@ export type Entry =
   | { readonly type: 'undone'; readonly step: number }
   /** The operation turned round. On disk before the first undo; never taken back. */
   | { readonly type: 'rollback'; readonly reason: string }
+  /** The rest of its plan, from step `from` on, became another; the first `done` steps of it are done already. */
+  | { readonly type: 'replan'; readonly from: number; readonly done: number }
   /** Its QEMU is gone before the commit step: it waits for the next one. The operation stays open; a later entry means that it went on. */
   | { readonly type: 'waiting'; readonly reason: string }
   /** Stopped, and waits for a person. The operation stays open; a later entry means that it went on. */

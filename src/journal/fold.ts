@@ -30,6 +30,8 @@ export function fold(entries: readonly Entry[], stepCount: number): Progress {
   };
   for (const entry of entries) {
     assert(at.ended === null, `a journal entry '${entry.type}' after the end`);
+    // Of the steps that it replaced none was begun.
+    if (entry.type === 'replan') marks.fill('done', entry.from, entry.from + entry.done);
     if ('step' in entry) {
       assert(
         entry.step in marks,
@@ -49,6 +51,7 @@ function advance(before: Omit<Progress, 'marks'>, entry: Entry): Omit<Progress, 
     case 'doing':
     case 'done':
     case 'undone':
+    case 'replan':
       return at;
     case 'rollback':
       return { ...at, direction: 'back', reason: at.reason ?? entry.reason };

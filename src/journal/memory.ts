@@ -4,7 +4,7 @@ import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
 import type { Plan } from '../plan/step.js';
 import { checkPlan } from '../plan/step.js';
 import { assert, present } from '../std/assert.js';
-import { applyAll, entriesAtOnce, Listeners, operationOf, summaryOf } from './applied.js';
+import { applyAll, entriesAtOnce, Listeners, operationOf, roleAt, summaryOf } from './applied.js';
 import type { Entry } from './entry.js';
 import type {
   Applied,
@@ -249,6 +249,19 @@ export class MemoryJournal implements Journal {
       operations.delete(id);
   }
 
+  private replanned(
+    operations: Store['operations'],
+    { operation, from, done, plan }: Extract<Change, { readonly change: 'replan' }>,
+  ): Store['operations'] {
+    const stored = present(operations.get(operation), `there is no operation ${operation}`);
+    // Only data to who made the change; here it is known to be a plan.
+    const next = plan as Plan;
+    checkPlan(next);
+    const entry = { type: 'replan', from, done } as const;
+    const entries = [...stored.entries, { atMs: this.nowMs(), entry, changes: [] }];
+    return new Map(operations).set(operation, { ...stored, plan: next, entries });
+  }
+
   private withChanges(
     store: Store,
     domain: string,
@@ -262,16 +275,22 @@ export class MemoryJournal implements Journal {
     const roles = new Map(store.roles);
     const events = [...store.events];
     let seq = store.lastEvent;
+    let { operations } = store;
     const applied = changes.map((change): AppliedChange => {
-      if (change.change === 'role') roles.set(change.role.path, change.role);
+      if (change.change === 'role') {
+        const role = roleAt(change, roles.get(change.role.path) ?? null, this.nowMs());
+        roles.set(role.path, role);
+        return { change: { change: 'role', role }, seq: null };
+      }
       if (change.change === 'forget-role') roles.delete(change.path);
+      if (change.change === 'replan') operations = this.replanned(operations, change);
       if (change.change !== 'event') return { change, seq: null };
       events.push({ seq: ++seq, atMs: this.nowMs(), domain, event: change.event });
       return { change, seq };
     });
     events.splice(0, Math.max(0, events.length - this.keep.events));
     return [
-      { ...store, domains, roles, events, lastEvent: seq },
+      { ...store, operations, domains, roles, events, lastEvent: seq },
       { domain, before, after: domains.get(domain) ?? null, changes: applied },
     ];
   }

@@ -96,6 +96,7 @@ const statements = {
   open: `${operation} WHERE ended_ms IS NULL ORDER BY id`,
   operations: `${operation} ORDER BY id DESC LIMIT ?`,
   operationsOfDomain: `${operation} WHERE domain = ? ORDER BY id DESC LIMIT ?`,
+  replan: 'UPDATE operation SET plan = ? WHERE id = ?',
   domainOf: 'SELECT domain FROM operation WHERE id = ?',
   end: 'UPDATE operation SET ended_ms = ? WHERE id = ?',
   pruneOperations: `
@@ -110,6 +111,7 @@ const statements = {
   putDomain: 'REPLACE INTO domain (uuid, record) VALUES (?, ?)',
   dropDomain: 'DELETE FROM domain WHERE uuid = ?',
   roles: 'SELECT role FROM role ORDER BY path',
+  role: 'SELECT role FROM role WHERE path = ?',
   putRole: 'REPLACE INTO role (path, role) VALUES (?, ?)',
   dropRole: 'DELETE FROM role WHERE path = ?',
   insertEvent: 'INSERT INTO event (at_ms, domain, event) VALUES (?, ?, ?)',

@@ -12,7 +12,7 @@ import type { Plan } from '../plan/step.js';
 import { checkPlan } from '../plan/step.js';
 import { assert, present } from '../std/assert.js';
 import { messageOf, StateError, SystemError } from '../std/errors.js';
-import { applyAll, entriesAtOnce, Listeners, operationOf, summaryOf } from './applied.js';
+import { applyAll, entriesAtOnce, Listeners, operationOf, roleAt, summaryOf } from './applied.js';
 import { decode, encode } from './codec.js';
 import type { Entry } from './entry.js';
 import type {
@@ -282,16 +282,39 @@ export class SqliteJournal implements Journal {
   }
 
   private applyHostChanges(domain: string, changes: readonly Change[]): readonly AppliedChange[] {
-    const { putRole, dropRole, insertEvent, pruneEvents } = this.statements;
+    const { dropRole, insertEvent, pruneEvents } = this.statements;
     const applied = changes.map((change): AppliedChange => {
-      if (change.change === 'role') putRole.run(change.role.path, encode(change.role));
+      if (change.change === 'role') return this.applyRole(change);
       if (change.change === 'forget-role') dropRole.run(change.path);
+      if (change.change === 'replan') this.replan(change);
       if (change.change !== 'event') return { change, seq: null };
       const { lastInsertRowid } = insertEvent.run(this.nowMs(), domain, encode(change.event));
       return { change, seq: Number(lastInsertRowid) };
     });
     if (applied.some(({ seq }) => seq !== null)) pruneEvents.run(this.keep.events);
     return applied;
+  }
+
+  private applyRole(change: Extract<Change, { readonly change: 'role' }>): AppliedChange {
+    const { role: find, putRole } = this.statements;
+    const { path } = change.role;
+    const found = find.get(path) as RoleRow | undefined;
+    const known = found === undefined ? null : (decode(found.role) as ImageRole);
+    const role = roleAt(change, known, this.nowMs());
+    putRole.run(path, encode(role));
+    return { change: { change: 'role', role }, seq: null };
+  }
+
+  private replan({
+    operation,
+    plan,
+    from,
+    done,
+  }: Extract<Change, { readonly change: 'replan' }>): void {
+    // Only data to who made the change; here it is known to be a plan.
+    checkPlan(plan as Plan);
+    this.statements.replan.run(encode(plan), operation);
+    this.insertEntry(operation, { type: 'replan', from, done }, []);
   }
 
   private entriesOf(operation: number): readonly StampedEntry[] {

@@ -234,8 +234,8 @@ export function planAttach(
   const steps: readonly Step[] = [
     ...attach.flatMap(({ before }) => before),
     { kind: 'record', changes: [{ change: 'next-index', nextIndex }], reverts: [] },
-    ...attach.flatMap(({ inQemu }) => inQemu),
     ...open,
+    ...attach.flatMap(({ inQemu }) => inQemu),
   ];
   return {
     operation: 'mirror-attach',

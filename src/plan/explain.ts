@@ -17,7 +17,7 @@ export function explainStep(step: Step): string {
     case 'start-mirror':
       return `mirror ${step.device} to ${step.target} (job ${step.jobId})`;
     case 'start-commit':
-      return `commit ${step.offline.overlayPath} into ${step.offline.base.path} (job ${step.jobId})`;
+      return `commit ${step.offline.overlayPaths.join(', ')} into ${step.offline.base.path} (job ${step.jobId})`;
     case 'wait-ready':
       return `wait until ${step.jobIds.join(', ')} ${step.jobIds.length === 1 ? 'is' : 'are'} READY`;
     case 'copy-image':
@@ -32,6 +32,8 @@ export function explainStep(step: Step): string {
       return `end job ${step.jobId}`;
     case 'seal-job':
       return `end job ${step.jobId}, leaving its target an exact point in time`;
+    case 'rotate':
+      return `seal the layers of ${step.disks.map((disk) => disk.snapshot.target).join(', ')} on both sides and put new ones on, mirrored, all at once`;
     case 'seal':
       return `end the mirrors of ${step.disks.map((disk) => disk.target).join(', ')} with both sides equal`;
     case 'close-sealed':

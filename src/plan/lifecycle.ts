@@ -87,9 +87,9 @@ export function planStart(
     ...(nvram === null ? [] : [{ kind: 'create-nvram' as const, ...nvram }]),
     ...attach.flatMap((one) => one.before),
     start,
+    ...open,
     // Law 1 and design §4: whoever is mirrored is mirrored from its first instruction on.
     ...attach.flatMap((one) => one.inQemu),
-    ...open,
   ];
   const started = lifecycle(id, { event: 'started', detail: 'booted' });
   const rest: Step = paused

@@ -390,7 +390,7 @@ function switched(request: MirrorEnd, { disk, mirror }: Mirrored): readonly Chan
   return [
     { change: 'chain', target: disk.target, images, was: topOf(disk).source },
     { change: 'mirror-end', target: disk.target },
-    ...staleRoles(request.record, disk.target, layersOf(disk), images, request.nowSeconds),
+    ...staleRoles(request.record, disk.target, layersOf(disk), images),
   ];
 }
 

@@ -3,10 +3,12 @@
 // Then the rest of its plan holds word for word, and the move goes on where it was.
 
 import type { Layer } from '../block/layer.js';
-import { localPath } from '../block/layer.js';
+import { formatNode, localPath } from '../block/layer.js';
 import type { ImageRole, OwedMirror } from '../domain/record.js';
 import { present } from '../std/assert.js';
 import type { Attach } from './attach.js';
+import type { MoveWay } from './move-tail.js';
+import { newest } from './move-tail.js';
 import type { Plan, Step, StepOf } from './step.js';
 
 /** A move that was begun and has not switched: its overlays are live, its copies and targets are not finished. */
@@ -39,78 +41,68 @@ export const isOpenMove = ({ plan, done }: OpenMove): boolean =>
 
 export function moveAgain({ plan, done: numbers }: OpenMove, nowSeconds: number): MoveAgain {
   const done = plan.steps.filter((_, i) => numbers.has(i));
-  const changes = done.flatMap((step) => (step.kind === 'snapshot' ? (step.changes ?? []) : []));
-  const disks = changes.flatMap((change): readonly MovedDisk[] =>
-    change.change !== 'chain'
+  const { ways } = present(plan.move, 'a move that waits knows its ways');
+  const disks = ways.map((way) => ({
+    target: way.target,
+    images: [...way.epochs.map(({ source }) => source).toReversed(), ...way.from],
+    mirror: mirrorOf(done, way, nowSeconds),
+  }));
+  // In the chain that the start opens, or opened with its mirror.
+  const opened = new Set(
+    ways.flatMap((way) => [
+      ...way.epochs.map(({ source }) => formatNode(source)),
+      formatNode(newest(way).twin),
+    ]),
+  );
+  const open = done.flatMap((step): readonly Step[] =>
+    step.kind !== 'open-node' || opened.has(step.options['node-name'])
       ? []
-      : [
-          {
-            target: change.target,
-            images: change.images.map((image) => ({
-              ...image,
-              index: present(image.index, 'an image of a running domain has an index'),
-            })),
-            mirror: mirrorOf(plan, done, change.target, nowSeconds),
-          },
-        ],
+      : [{ ...step, options: { ...step.options, 'read-only': true } }],
   );
-  const mirrored = new Set(
-    plan.steps.flatMap((step) => (step.kind === 'start-mirror' ? [step.target, step.device] : [])),
-  );
-  const open = done.filter(
-    (step) => step.kind === 'open-node' && !mirrored.has(step.options['node-name']),
-  );
-  const indexes = changes.map((change) => (change.change === 'next-index' ? change.nextIndex : 0));
-  return { disks, open, nextIndex: Math.max(1, ...indexes) };
+  const indexes = done
+    .flatMap((step) => step.changes ?? [])
+    .map((change) => (change.change === 'next-index' ? change.nextIndex : 0));
+  return {
+    disks,
+    open: [...new Map(open.map((step) => [keyOf(step), step])).values()],
+    nextIndex: Math.max(1, ...indexes),
+  };
 }
 
-function mirrorOf(
-  plan: Plan,
-  done: readonly Step[],
-  target: string,
-  sinceSeconds: number,
-): MovedDisk['mirror'] {
-  const start = done.findLast(
+/** A node that was opened to be tried, and then for good, is opened once. */
+const keyOf = (step: Step): string =>
+  step.kind === 'open-node' ? step.options['node-name'] : step.kind;
+
+function mirrorOf(done: readonly Step[], way: MoveWay, sinceSeconds: number): MovedDisk['mirror'] {
+  const { source, twin } = newest(way);
+  const start = done.find(
     (step): step is StepOf<'start-mirror'> =>
-      step.kind === 'start-mirror' &&
-      step.changes?.some((c) => c.change === 'mirror' && c.mirror.target === target) === true,
+      step.kind === 'start-mirror' && step.target === formatNode(twin),
   );
   const known = start?.changes?.find((change) => change.change === 'mirror');
   if (start === undefined || known === undefined) return null;
-  const open = present(
-    done.findLast(
-      (step): step is StepOf<'open-node'> =>
-        step.kind === 'open-node' && step.options['node-name'] === start.target,
-    ),
-    'a mirror has its target open',
+  const open = done.findLast(
+    (step): step is StepOf<'open-node'> =>
+      step.kind === 'open-node' && step.options['node-name'] === start.target,
   );
-  const path = present(localPath(known.disk.image.source), 'a move goes to files');
-  const made = present(
-    plan.steps.find(
-      (step): step is StepOf<'create-image'> => step.kind === 'create-image' && step.path === path,
-    ),
-    'a move makes its targets',
+  const path = present(localPath(twin.source), 'a move goes to files');
+  const made = done.find(
+    (step): step is StepOf<'create-image'> => step.kind === 'create-image' && step.path === path,
   );
-  const snapshot = plan.steps
-    .flatMap((step) => (step.kind === 'snapshot' ? step.disks : []))
-    .findLast((disk) => disk.target === target);
+  const { sizeBytes, backing, clusterSizeBytes } = present(made, 'a move makes its targets');
   const owed: OwedMirror = {
     record: known.mirror,
-    source: {
-      type: 'file',
-      path: present(snapshot, 'a move takes a snapshot of its disks').overlayPath,
-    },
-    image: { ...known.disk.image, index: null },
+    source: source.source,
+    image: { ...twin, index: null },
     below: known.disk.backing.map((image) => ({ ...image, index: null })),
     sinceSeconds,
     stamp: null,
   };
-  const { sizeBytes, backing, clusterSizeBytes } = made;
   const attach: Attach = {
-    target,
+    target: way.target,
     before: [{ kind: 'recreate-image', path, sizeBytes, backing, clusterSizeBytes }],
     inQemu: [
-      { kind: 'open-node', options: open.options },
+      present(open, 'a mirror has its target open'),
       { ...start, reverts: [...(start.reverts ?? []), { change: 'owe', owed }] },
     ],
   };
@@ -120,20 +112,15 @@ function mirrorOf(
 /** Law 13 for the images of a move that waits: who may not be opened, and which image is live instead. */
 export function rolesOfMove({ plan }: OpenMove, sinceSeconds: number): readonly ImageRole[] {
   const domain = { domain: plan.domain, domainName: plan.domainName, sinceSeconds };
-  const snapshots = plan.steps.flatMap((step) => (step.kind === 'snapshot' ? step.disks : []));
-  const made = plan.steps.flatMap((step) => (step.kind === 'copy-image' ? [step.to] : []));
-  const pivots = plan.steps.flatMap((step) =>
-    step.kind === 'pivot' ? step.disks.map((disk) => [disk.target, disk.path] as const) : [],
-  );
-  return snapshots.flatMap(({ target, base, overlayPath: live }): readonly ImageRole[] => {
-    const role = { ...domain, target, live };
-    const targets = pivots.flatMap(([of, path]) => (of === target && path !== null ? [path] : []));
+  const { ways } = present(plan.move, 'a move that waits knows its ways');
+  return ways.flatMap((way): readonly ImageRole[] => {
+    const pathOf = (layer: Layer): string => present(localPath(layer.source), 'a move is of files');
+    const role = { ...domain, target: way.target, live: pathOf(newest(way).source) };
+    const sealed = [...way.epochs.slice(0, -1).map(({ source }) => source), ...way.from];
+    const unfinished = [...way.epochs.map(({ twin }) => twin), ...way.to];
     return [
-      { ...role, path: base.path, role: 'sealed' },
-      ...[...new Set(targets)].map((path) => ({ ...role, path, role: 'unfinished' as const })),
-      ...made
-        .filter((path) => !targets.includes(path))
-        .map((path) => ({ ...role, path, role: 'unfinished' as const })),
+      ...sealed.map((layer) => ({ ...role, path: pathOf(layer), role: 'sealed' as const })),
+      ...unfinished.map((layer) => ({ ...role, path: pathOf(layer), role: 'unfinished' as const })),
     ];
   });
 }

@@ -13,7 +13,6 @@ export function staleRoles(
   target: string,
   before: readonly Image[],
   after: readonly Image[],
-  nowSeconds: number,
 ): readonly Change[] {
   const live = present(after[0], 'a disk has an image');
   const gone = before.filter(
@@ -30,9 +29,9 @@ export function staleRoles(
         domainName,
         target,
         live: showSource(live.source),
-        sinceSeconds: nowSeconds,
+        sinceSeconds: 0,
       } as const;
-      return [{ change: 'role', role }];
+      return [{ change: 'role', role, since: 'commit' }];
     }),
     ...after.map((image): Change => ({ change: 'forget-role', path: showSource(image.source) })),
   ];

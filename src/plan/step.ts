@@ -5,15 +5,17 @@ import type { Format } from '../block/layer.js';
 import type { BlockdevOptions, ReopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
 import { assert } from '../std/assert.js';
+import type { MoveData } from './move-tail.js';
 
 export interface ImageFile {
   readonly path: string;
   readonly format: Format;
 }
 
-/** How a commit is finished when its QEMU is dead: the same by qemu-img. */
+/** How a commit is finished when its QEMU is dead: the same by qemu-img, layer by layer. */
 export interface OfflineCommit {
-  readonly overlayPath: string;
+  /** Oldest first. */
+  readonly overlayPaths: readonly string[];
   readonly base: ImageFile;
 }
 
@@ -40,10 +42,24 @@ export interface PivotDisk {
   readonly swing: ReopenOptions | null;
   /** Takes the swing back, should the pivot fail. */
   readonly swingBack: ReopenOptions | null;
-  /** What the header of `to` is made to name afterwards, still in the pause. Null: it names the right image already. */
-  readonly header: string | null;
+  /** Whose header is made to name what afterwards, still in the pause. Null: it names the right image already. */
+  readonly header: { readonly node: string; readonly names: string } | null;
   /** For a commit whose QEMU died: the two files, so that it can be finished without QEMU. */
   readonly offline: OfflineCommit | null;
+}
+
+/** One disk of a rotation: its mirror ends exactly, and a new layer with a mirror of its own goes on top. */
+export interface RotateDisk {
+  readonly snapshot: SnapshotDisk;
+  /** The new layer's twin, over the one that is sealed. */
+  readonly twin: BlockdevOptions;
+  readonly mirror: Steps['start-mirror'];
+  /** The mirror that ends, as it is made again should the rotation fail. */
+  readonly sealed: {
+    readonly options: BlockdevOptions;
+    readonly image: Steps['recreate-image'];
+    readonly mirror: Steps['start-mirror'];
+  };
 }
 
 /** One mirror of a `seal`. */
@@ -131,6 +147,8 @@ interface Steps {
   'cancel-job': { readonly jobId: string };
   /** Ends READY copies softly: each target is left an exact point in time (block-job-cancel without force). */
   'seal-job': { readonly jobId: string };
+  /** Puts a new layer with a mirror on top of mirrored disks, in one pause; leaves the guest stopped, `resume-guest` follows. */
+  rotate: { readonly disks: readonly RotateDisk[] };
   /**
    * Ends the READY mirrors of a guest that stands still so that each target equals its source, within a time limit; what
    * does not end in it is not sealed, and ends with its QEMU. Makes known which were sealed.
@@ -183,6 +201,8 @@ export interface Plan {
    * domain's next QEMU, in which the start makes again what the steps so far had made (`plan/attach.ts`).
    */
   readonly waitsFrom?: number;
+  /** Of a move: what its steps were made from. */
+  readonly move?: MoveData;
 }
 
 /** A request that cannot be planned: nothing was touched. */

@@ -16,7 +16,7 @@ import type { Journal } from '../../src/journal/journal.js';
 import { MemoryJournal } from '../../src/journal/memory.js';
 import { resolveChains } from '../../src/host/chains.js';
 import type { Host } from '../../src/host/host.js';
-import { takeUp } from '../../src/host/owed.js';
+import { rotationOf, takeUp } from '../../src/host/owed.js';
 import { planStart, planStop } from '../../src/plan/lifecycle.js';
 import { layersOf } from '../../src/plan/refuse.js';
 import type { Plan, QemuStart, Refusal } from '../../src/plan/step.js';
@@ -29,6 +29,7 @@ import { FakeStorage } from '../fake/storage.js';
 import type { Moment } from './faults.js';
 import { Crash, Striker } from './faults.js';
 import { productStore } from './product-store.js';
+import type { CopyImage } from '../../src/image/store.js';
 
 export const uuid = 'c0ffee00-0000-4000-8000-000000000002';
 export const pidFile = '/run/vm1.pid';
@@ -69,6 +70,8 @@ export class FerryBench {
   death: Death | null = null;
   /** Or after the first call of this method. */
   deathAfter: string | null = null;
+  /** What happens while the next image is copied, once. */
+  duringCopy: (() => Promise<void>) | null = null;
   /** What the host does when it hears that QEMU is gone; waits for the domain's lock. */
   stopping: Promise<unknown> | null = null;
   private abort = new AbortController();
@@ -134,6 +137,7 @@ export class FerryBench {
       world: this.world(),
       lock: { run: async (body) => await this.lock.run(body) },
       signal: this.abort.signal,
+      obstacle: async () => rotationOf(await this.journal.openOperations(), uuid),
       isGone: async () =>
         !this.qemu.alive || (await this.record()).owed.some(({ record }) => record.move),
     };
@@ -224,7 +228,10 @@ export class FerryBench {
 
   private world(): DomainWorld {
     return {
-      images: this.struck(this.images, 'image'),
+      images: this.struck(
+        { ...this.images, copy: async (request) => await this.copy(request) },
+        'image',
+      ),
       record: async () => await this.journal.domain(uuid),
       monitor: async () => await this.connected(),
       asStarted: async (definition) => definition,
@@ -236,6 +243,13 @@ export class FerryBench {
       createNvram: async () => undefined,
       notePause: () => undefined,
     };
+  }
+
+  private async copy(request: CopyImage): Promise<void> {
+    const meanwhile = this.duringCopy;
+    this.duringCopy = null;
+    await meanwhile?.();
+    await this.images.copy(request);
   }
 
   private startQemu({ argv }: QemuStart): void {

@@ -21,6 +21,9 @@ import { planSnapshotCreate } from '../../src/plan/snapshot-create.js';
 import type { Plan, Refusal } from '../../src/plan/step.js';
 import { waitJobs } from '../../src/qmp/jobs.js';
 import { present } from '../../src/std/assert.js';
+import { NeedsOperatorError } from '../../src/std/errors.js';
+import { planRotate } from '../../src/plan/rotate.js';
+import { openMoves } from '../../src/host/owed.js';
 import { FerryBench, sizeBytes, uuid } from './ferry-bench.js';
 
 const one = ['vda'] as const;
@@ -83,6 +86,8 @@ export const scenarios: readonly Scenario[] = [
   { name: 'start with 1 owed mirror', targets: one, before: 'owed', plan: start },
   { name: 'start with 3 owed mirrors', targets: three, before: 'owed', plan: start },
   { name: 'start in a move of 3 disks', targets: three, before: 'moving', plan: start },
+  { name: 'move 1 disk and rotate', targets: one, before: null, plan: moveAndRotate },
+  { name: 'move 2 disks and rotate', targets: ['vda', 'vdb'], before: null, plan: moveAndRotate },
   { name: 'move 3 disks', targets: three, before: null, plan: planTheMove },
 ];
 
@@ -222,8 +227,31 @@ async function planTheMove(bench: FerryBench): Promise<Plan | Refusal> {
     files: new Map([...there, ...seen]),
     sizes: sizesOf(definition),
     stamp: '7',
-    nowSeconds: 7,
+    rotateBytes: null,
   });
+}
+
+/** While the first image is copied a rotation is asked for: it comes about, is undone, or is refused. */
+async function moveAndRotate(bench: FerryBench): Promise<Plan | Refusal> {
+  bench.duringCopy = async () => {
+    const mirrors = mirrorsOf(await bench.record());
+    if (!bench.qemu.alive || mirrors.length === 0) return;
+    const jobs = mirrors.map(({ mirror }) => mirror.jobId);
+    await waitJobs(await bench.monitor(), jobs, ['ready'], 5000);
+    for (const { disk } of mirrors)
+      await bench.journal.record(uuid, [
+        { change: 'mirror-ready', target: disk.target, ready: 'yes' },
+      ]);
+    const [move] = await openMoves(bench.host());
+    if (move === undefined) return;
+    const record = await bench.record();
+    await bench
+      .perform(async () => planRotate({ record, move, files: new Map() }))
+      .catch((error: unknown) => {
+        if (bench.striker.dead || !(error instanceof NeedsOperatorError)) throw error;
+      });
+  };
+  return await planTheMove(bench);
 }
 
 async function mirrorFiles(bench: FerryBench): Promise<ReadonlyMap<string, PathFacts>> {

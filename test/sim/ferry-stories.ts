@@ -76,8 +76,12 @@ async function lives(
     const open = await bench.journal.openOperations();
     if (open.length > 0) continue;
     const operations = await bench.journal.operations();
+    // A rotation is part of its move's story.
     const mine = operations.find(
-      ({ kind }, i) => !kind.startsWith('stop') && i < operations.length - preparations(scenario),
+      ({ kind }, i) =>
+        !kind.startsWith('stop') &&
+        kind !== 'rotate' &&
+        i < operations.length - preparations(scenario),
     );
     const begun = operations.length > preparations(scenario) && last !== undefined;
     return { outcome: begun ? (mine?.outcome ?? 'nothing') : 'nothing', attention };

@@ -51,6 +51,7 @@ async function textOf(journal: Journal): Promise<string> {
 
 function show(entry: Entry): string {
   if ('step' in entry) return `${entry.type} ${entry.step},`;
+  if (entry.type === 'replan') return `replan ${entry.from}+${entry.done},`;
   return 'outcome' in entry ? `${entry.type}: ${entry.outcome}` : `${entry.type}: ${entry.reason},`;
 }
 

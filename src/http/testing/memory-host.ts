@@ -163,6 +163,10 @@ export class MemoryHost implements FerryHost {
     });
   }
 
+  async rotateOperation(id: number): Promise<void> {
+    this.note('rotateOperation', id);
+  }
+
   async cancelOperation(id: number): Promise<void> {
     this.note('cancelOperation', id);
     this.operation(id);

@@ -15,6 +15,7 @@ import { copyImage, createImage, recreateImage, removeFile } from './images.js';
 import { cancelJob, dismissJobs, sealJob, startCommit, startMirror, waitReady } from './jobs.js';
 import { closeNode, openNode } from './nodes.js';
 import { pivot } from './pivot.js';
+import { rotate } from './rotate.js';
 import { closeSealed, seal, stamp } from './seal.js';
 import { snapshot } from './snapshot.js';
 
@@ -33,6 +34,7 @@ export const effects: Effects<DomainWorld> = {
   'pause-guest': pauseGuest,
   'cancel-job': cancelJob,
   'seal-job': sealJob,
+  rotate,
   seal,
   'close-sealed': closeSealed,
   stamp,

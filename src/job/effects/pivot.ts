@@ -92,16 +92,22 @@ async function hasSwitched(monitor: Monitor, disks: readonly PivotDisk[]): Promi
 
 async function nameBacking(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
   for (const disk of disks.filter((d) => d.header !== null)) {
+    const { node, names } = present(disk.header, 'filtered');
     await monitor.execute('change-backing-file', {
       device: disk.to,
-      'image-node-name': disk.to,
-      'backing-file': present(disk.header, 'filtered'),
+      'image-node-name': node,
+      'backing-file': names,
     });
   }
 }
 
 /** When we stopped a guest, by its monitor: `resume-guest` tells how long it stood. */
 const pauses = new WeakMap<Monitor, number>();
+
+/** The guest stands still from now on, because of us. */
+export function notePauseFrom(monitor: Monitor): void {
+  pauses.set(monitor, performance.now());
+}
 
 export function pauseOf(monitor: Monitor): number | null {
   const since = pauses.get(monitor);
@@ -283,8 +289,11 @@ async function switchBack(monitor: Monitor, disk: PivotDisk): Promise<void> {
 async function commitWithoutQemu(disks: readonly PivotDisk[], world: DomainWorld): Promise<void> {
   if (disks.some((disk) => disk.offline === null)) await needMonitor(world, 'pivot');
   for (const { offline } of disks) {
-    if (offline === null || (await world.images.stat(offline.overlayPath)) === null) continue;
-    await world.images.commitOffline(offline.overlayPath, offline.base);
+    if (offline === null) continue;
+    // Oldest first, and again from the first after a crash: the newest data is written last.
+    for (const path of offline.overlayPaths)
+      if ((await world.images.stat(path)) !== null)
+        await world.images.commitOffline(path, offline.base);
   }
 }
 

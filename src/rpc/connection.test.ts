@@ -292,6 +292,35 @@ test('five calls of one client are served at a time, the next when one is done',
   release[6]?.();
 });
 
+test('what is answered from memory is answered in the order it was asked, past what waits', async () => {
+  const host = new FakeHost();
+  let release = (): void => undefined;
+  host.capabilities = (() =>
+    new Promise((resolve) => {
+      release = () => resolve('late');
+    })) as () => never;
+  const { client } = await opened({ host });
+  const waiting = client.send(7);
+  const asked = Array.from({ length: 100 }, () => client.send(59));
+  for (const serial of asked) assert.equal((await client.next())?.header.serial, serial);
+  release();
+  assert.equal((await client.next())?.header.serial, waiting);
+});
+
+test('a client that does not read its replies is not served ahead, and misses none', async () => {
+  const host = new FakeHost();
+  let served = 0;
+  host.hostname = () => `${served++}`;
+  const { client } = await opened({ host, pipeBytes: 256 });
+  client.pause();
+  const asked = Array.from({ length: 1000 }, () => client.send(59));
+  await settled();
+  assert.ok(served < 50, `${served} served`);
+  client.resume();
+  for (const serial of asked) assert.equal((await client.next())?.header.serial, serial);
+  assert.equal(served, 1000);
+});
+
 test('a ping is answered at once, also while a call is served', async () => {
   const host = new FakeHost();
   host.hostname = (() => new Promise(() => undefined)) as () => never; // never answers

@@ -1,7 +1,7 @@
 // One message on the wire: a length word that counts itself, six header words, a body. The layouts of bodies are
 // elsewhere. Source: libvirt `src/rpc/virnetprotocol.x`.
 
-import { assert } from '../std/assert.js';
+import { AssertionError } from '../std/assert.js';
 import { RequestError } from '../std/errors.js';
 import { struct, u32, i32, type Codec, type Of } from '../xdr/codec.js';
 import { Reader } from '../xdr/reader.js';
@@ -29,9 +29,6 @@ export const messageStatus = { ok: 0, error: 1, continue: 2 } as const;
 export const HEADER_BYTES = 28;
 /** VIR_NET_MESSAGE_MAX and the length word. */
 export const MAX_PACKET_BYTES = 33_554_432 + 4;
-
-/** What an idle connection may hold on to for its next packet. */
-const KEPT_BYTES = 65_536;
 
 const header = struct({
   length: u32,
@@ -63,29 +60,36 @@ export function encodePacket<T>(head: Header, codec: Codec<T>, body: T): Buffer 
   header.write(writer, { length: 0, ...head });
   codec.write(writer, body);
   const bytes = writer.finish();
-  assert(bytes.length <= MAX_PACKET_BYTES, `a packet of ${bytes.length} bytes`);
+  if (bytes.length > MAX_PACKET_BYTES)
+    throw new AssertionError(`a packet of ${bytes.length} bytes`);
   bytes.writeUInt32BE(bytes.length, 0);
   return bytes;
 }
 
+const NO_BYTES = Buffer.alloc(0);
+
 /**
- * Cuts a stream of bytes into packets. Keeps what is incomplete in one buffer that grows with what arrived, not
- * with what a length word promises.
+ * Cuts a stream of bytes into packets. A chunk that holds whole packets, as nearly all do, is cut where it is; what is
+ * incomplete is kept in one buffer that grows with what arrived, not with what a length word promises.
  */
 export class FrameReader {
-  private buffer: Buffer = Buffer.alloc(0);
+  private buffer: Buffer = NO_BYTES;
   private start = 0;
   private end = 0;
 
-  push(chunk: Uint8Array): void {
-    if (this.start === this.end) this.reset();
+  /** Takes the chunk over: its bytes are not to change any more. */
+  push(chunk: Buffer): void {
+    if (this.start === this.end) {
+      this.hold(chunk, chunk.length);
+      return;
+    }
     this.reserve(chunk.length);
     this.buffer.set(chunk, this.end);
     this.end += chunk.length;
   }
 
   /**
-   * The next whole packet, or null until more has arrived. The bytes are good until the next `push`.
+   * The next whole packet, or null until more has arrived.
    *
    * @throws {RequestError} the stream has lost its frame: nothing after this can be understood.
    */
@@ -103,24 +107,21 @@ export class FrameReader {
     if (available < length) return null;
     const packet = this.buffer.subarray(this.start, this.start + length);
     this.start += length;
+    if (this.start === this.end) this.hold(NO_BYTES, 0); // an idle connection keeps no bytes
     return packet;
-  }
-
-  /** Everything was read: start over, and do not keep the memory of one huge packet. */
-  private reset(): void {
-    if (this.buffer.length > KEPT_BYTES) this.buffer = Buffer.alloc(0);
-    this.start = 0;
-    this.end = 0;
   }
 
   private reserve(length: number): void {
     const kept = this.end - this.start;
     if (this.end + length <= this.buffer.length) return;
-    const size = Math.max(4096, kept + length, kept * 2);
-    const next = Buffer.allocUnsafe(size);
+    const next = Buffer.allocUnsafe(Math.max(4096, kept + length, kept * 2));
     this.buffer.copy(next, 0, this.start, this.end);
-    this.buffer = next;
+    this.hold(next, kept);
+  }
+
+  private hold(buffer: Buffer, end: number): void {
+    this.buffer = buffer;
     this.start = 0;
-    this.end = kept;
+    this.end = end;
   }
 }

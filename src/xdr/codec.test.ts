@@ -171,5 +171,13 @@ test('characters above 127 are sign-extended, as a C char is', () => {
 });
 
 test('padding is zero, whatever was in the buffer before', () => {
+  for (const value of ['', 'a', 'ab', 'abc', 'abcd', 'é']) {
+    // Small Buffers are cut from one pool: what is left of it is full of this then.
+    const last = Buffer.allocUnsafe(8);
+    new Uint8Array(last.buffer, last.byteOffset + last.length).fill(0xff);
+    const bytes = encode(text(8), value);
+    assert.ok(bytes.subarray(4 + Buffer.byteLength(value)).every((byte) => byte === 0));
+    assert.equal(bytes.length % 4, 0);
+  }
   assert.equal(encode(text(8), 'abcde', 1).toString('hex'), '000000056162636465000000');
 });

@@ -1,6 +1,6 @@
 // Values → bytes, after XDR (RFC 4506). Strict: what a C peer could not decode is an assertion here.
 
-import { assert } from '../std/assert.js';
+import { assert, AssertionError } from '../std/assert.js';
 import { padding } from './reader.js';
 
 const DEFAULT_CAPACITY = 256;
@@ -16,32 +16,29 @@ export class Writer {
   private length = 0;
 
   constructor(capacity = DEFAULT_CAPACITY) {
-    this.buffer = Buffer.alloc(capacity);
+    this.buffer = Buffer.allocUnsafe(capacity);
   }
 
   i32(value: number): void {
-    assert(Number.isInteger(value) && value === (value | 0), `${value} is no 32-bit integer`);
+    if (value !== (value | 0)) refuse(value, 'is no 32-bit integer');
     const start = this.reserve(4);
     this.buffer.writeInt32BE(value, start);
   }
 
   u32(value: number): void {
-    assert(
-      Number.isInteger(value) && value === value >>> 0,
-      `${value} is no unsigned 32-bit integer`,
-    );
+    if (value !== value >>> 0) refuse(value, 'is no unsigned 32-bit integer');
     const start = this.reserve(4);
     this.buffer.writeUInt32BE(value, start);
   }
 
   i64(value: bigint): void {
-    assert(value === BigInt.asIntN(64, value), `${value} is no 64-bit integer`);
+    if (value !== BigInt.asIntN(64, value)) refuse(value, 'is no 64-bit integer');
     const start = this.reserve(8);
     this.buffer.writeBigInt64BE(value, start);
   }
 
   u64(value: bigint): void {
-    assert(value === BigInt.asUintN(64, value), `${value} is no unsigned 64-bit integer`);
+    if (value !== BigInt.asUintN(64, value)) refuse(value, 'is no unsigned 64-bit integer');
     const start = this.reserve(8);
     this.buffer.writeBigUInt64BE(value, start);
   }
@@ -53,21 +50,22 @@ export class Writer {
 
   /** Raw bytes and zeroes up to the next multiple of four. */
   opaque(bytes: Uint8Array): void {
-    const start = this.reserve(bytes.length + padding(bytes.length));
+    const start = this.reservePadded(bytes.length);
     this.buffer.set(bytes, start);
   }
 
   /** A length word of at most `max`. */
   count(count: number, max: number, what: string): void {
-    assert(count <= max, `${count} ${what}, at most ${max} are allowed`);
+    if (count > max) refuse(count, `${what}, at most ${max} are allowed`);
     this.u32(count);
   }
 
   string(text: string, maxBytes: number): void {
-    const bytes = Buffer.from(text, 'utf8');
-    assert(!bytes.includes(0), 'text with a NUL byte');
-    this.count(bytes.length, maxBytes, 'bytes of text');
-    this.opaque(bytes);
+    assert(!text.includes('\0'), 'text with a NUL byte');
+    const length = Buffer.byteLength(text);
+    this.count(length, maxBytes, 'bytes of text');
+    const start = this.reservePadded(length);
+    this.buffer.write(text, start);
   }
 
   /** The bytes written so far; not to be written to afterwards. */
@@ -75,16 +73,29 @@ export class Writer {
     return this.buffer.subarray(0, this.length);
   }
 
-  /** Makes room for `length` bytes, all zero, and returns where they start. */
+  /** Makes room for `length` bytes, followed by their padding of zeroes, and returns where they start. */
+  private reservePadded(length: number): number {
+    const end = length + padding(length);
+    const start = this.reserve(end);
+    for (let at = start + length; at < start + end; at++) this.buffer[at] = 0;
+    return start;
+  }
+
+  /** Makes room for `length` bytes, all of which the caller writes: they hold what was there before. */
   private reserve(length: number): number {
     const start = this.length;
     const end = start + length;
     if (end > this.buffer.length) {
-      const larger = Buffer.alloc(Math.max(end, this.buffer.length * 2));
+      const larger = Buffer.allocUnsafe(Math.max(end, this.buffer.length * 2));
       this.buffer.copy(larger, 0, 0, start);
       this.buffer = larger;
     }
     this.length = end;
     return start;
   }
+}
+
+/** Apart from its callers, so that they build no message for the words that are right: all of them. */
+function refuse(value: number | bigint, why: string): never {
+  throw new AssertionError(`${value} ${why}`);
 }

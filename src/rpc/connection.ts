@@ -149,7 +149,9 @@ export class Connection {
   }
 
   private send(packet: Buffer, onFlushed?: () => void): void {
-    if (this.stream.writable) this.stream.write(packet, onFlushed);
+    if (!this.stream.writable) return;
+    const waits = this.stream.writableLength > 0;
+    this.stream.write(waits ? ownCopy(packet) : packet, onFlushed);
   }
 
   private sendEvent(packet: Buffer): void {
@@ -158,13 +160,17 @@ export class Connection {
       this.stream.destroy();
       return;
     }
-    // Small packets are cut from a pool that Buffers share: one that waits for its client would keep all of that alive.
-    const own = Buffer.allocUnsafeSlow(packet.length);
-    packet.copy(own);
-    this.send(own, () => {
-      this.eventBacklogBytes -= own.length;
+    this.send(packet, () => {
+      this.eventBacklogBytes -= packet.length;
     });
   }
+}
+
+/** Packets are cut from buffers that they share: one that waits for its client must not keep all of that alive. */
+function ownCopy(packet: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(packet.length);
+  packet.copy(copy);
+  return copy;
 }
 
 function keepalivePacket(what: keyof typeof keepaliveProcedures): Buffer {

@@ -28,20 +28,25 @@ export type OnBug = (error: unknown, where: string) => void;
  */
 export function answer(session: Session, packet: Packet, onBug: OnBug): Awaitable<Buffer> {
   const { header, body } = packet;
-  const failed = (error: unknown): Buffer => {
-    if (!(error instanceof FerryError)) onBug(error, `procedure ${header.procedure}`);
-    return encodePacket(replyTo(header, 'error'), wireError, toWireError(error));
-  };
   try {
     const procedure = find(header);
     admit(session, procedure);
     const result = procedure.invoke(session, procedure.args.read(body));
-    const done = (value: unknown): Buffer =>
-      encodePacket(replyTo(header, 'ok'), procedure.result, value);
-    return result instanceof Promise ? result.then(done).catch(failed) : done(result);
+    if (!(result instanceof Promise)) return success(header, procedure, result);
+    return result
+      .then((value) => success(header, procedure, value))
+      .catch((error: unknown) => failure(header, error, onBug));
   } catch (error) {
-    return failed(error);
+    return failure(header, error, onBug);
   }
+}
+
+const success = (header: Header, procedure: Procedure, result: unknown): Buffer =>
+  encodePacket(replyTo(header, 'ok'), procedure.result, result);
+
+function failure(header: Header, error: unknown, onBug: OnBug): Buffer {
+  if (!(error instanceof FerryError)) onBug(error, `procedure ${header.procedure}`);
+  return encodePacket(replyTo(header, 'error'), wireError, toWireError(error));
 }
 
 const replyTo = (header: Header, status: 'ok' | 'error'): Header => ({

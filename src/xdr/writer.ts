@@ -6,17 +6,26 @@ import { padding } from './reader.js';
 const DEFAULT_CAPACITY = 256;
 
 /**
- * Appends to a buffer that grows.
+ * Writes messages one after another into a buffer that grows, and is replaced when it is full.
  *
  * Every method reserves first and touches the buffer afterwards: `buffer[reserve(n)] = x` evaluates `buffer`
  * before it is replaced by a larger one, and so writes into the old one.
  */
 export class Writer {
+  private readonly capacity: number;
   private buffer: Buffer;
-  private length = 0;
+  /** Where the message at hand begins and, so far, ends. */
+  private start = 0;
+  private end = 0;
 
   constructor(capacity = DEFAULT_CAPACITY) {
+    this.capacity = capacity;
     this.buffer = Buffer.allocUnsafe(capacity);
+  }
+
+  /** Begins a message, and forgets one that was not finished because it could not be written. */
+  begin(): void {
+    this.end = this.start;
   }
 
   i32(value: number): void {
@@ -68,30 +77,40 @@ export class Writer {
     this.buffer.write(text, start);
   }
 
-  /** The bytes written so far; not to be written to afterwards. */
+  /** The bytes of the message, in memory that they share with those before and after. */
   finish(): Buffer {
-    return this.buffer.subarray(0, this.length);
+    const message = this.buffer.subarray(this.start, this.end);
+    this.start = this.end;
+    if (this.buffer.length > this.capacity) this.replace(this.capacity); // a huge message takes its memory with it
+    return message;
   }
 
   /** Makes room for `length` bytes, followed by their padding of zeroes, and returns where they start. */
   private reservePadded(length: number): number {
-    const end = length + padding(length);
-    const start = this.reserve(end);
-    for (let at = start + length; at < start + end; at++) this.buffer[at] = 0;
+    const start = this.reserve(length + padding(length));
+    for (let at = start + length; at < this.end; at++) this.buffer[at] = 0;
     return start;
   }
 
   /** Makes room for `length` bytes, all of which the caller writes: they hold what was there before. */
   private reserve(length: number): number {
-    const start = this.length;
-    const end = start + length;
-    if (end > this.buffer.length) {
-      const larger = Buffer.allocUnsafe(Math.max(end, this.buffer.length * 2));
-      this.buffer.copy(larger, 0, 0, start);
-      this.buffer = larger;
+    const at = this.end;
+    if (at + length <= this.buffer.length) {
+      this.end += length;
+      return at;
     }
-    this.length = end;
-    return start;
+    const written = this.end - this.start;
+    this.replace(Math.max(this.capacity, (written + length) * 2));
+    this.end += length;
+    return written;
+  }
+
+  /** Goes on in a new buffer, with what there is of the message at hand. */
+  private replace(bytes: number): void {
+    const next = Buffer.allocUnsafe(bytes);
+    this.end = this.buffer.copy(next, 0, this.start, this.end);
+    this.start = 0;
+    this.buffer = next;
   }
 }
 

@@ -23,7 +23,6 @@ export interface Running {
   readonly abort: AbortController;
   /** Null between steps. */
   progress: StepProgress | null;
-  readonly pauses: { readonly what: string; readonly ms: number }[];
   /** Resolves when it is over, however it went. */
   readonly settled: Promise<void>;
 }
@@ -47,9 +46,6 @@ const news: ReadonlySet<string> = new Set([
   'WATCHDOG',
 ]);
 
-/** How many operations' pauses are remembered. */
-const PAUSES_KEPT = 200;
-
 export class Host {
   readonly context: HostContext;
   readonly emulator: EmulatorFacts;
@@ -57,8 +53,6 @@ export class Host {
   readonly uuid: string;
   /** Operations by number, while they run. */
   readonly running = new Map<number, Running>();
-  /** Pauses of operations that ended, for who asks afterwards. */
-  readonly pauses = new Map<number, readonly { readonly what: string; readonly ms: number }[]>();
   /** Domains whose guest is to come up again when it powers off: `reboot` without an agent. */
   readonly rebooting = new Set<string>();
   /** Names of domains that are being created. */
@@ -132,15 +126,13 @@ export class Host {
   ): Promise<Started> {
     const guest = this.guestOf(uuid);
     const abort = new AbortController();
-    const pauses: { what: string; ms: number }[] = [];
     let plan: Plan | null = null;
     let running: Running | null = null;
     let announce: (operation: number) => void = () => undefined;
     const announced = new Promise<number>((resolve) => (announce = resolve));
     const onProgress = (progress: StepProgress): void => {
-      pauses.push(...guest.takePauses());
       if (running === null && plan !== null) {
-        running = { id: progress.operation, plan, abort, progress, pauses, settled };
+        running = { id: progress.operation, plan, abort, progress, settled };
         this.running.set(progress.operation, running);
         announce(progress.operation);
       }
@@ -158,8 +150,7 @@ export class Host {
     };
     const performed = perform(planIt, this.deps(guest, abort.signal, onProgress));
     const ended = performed.then(
-      ({ operation, outcome }) =>
-        this.settle(uuid, operation, outcome, [...pauses, ...guest.takePauses()]),
+      ({ operation, outcome }) => this.settle(uuid, operation, outcome),
       async (error: unknown) => {
         if (running !== null) {
           this.running.delete(running.id);
@@ -179,9 +170,7 @@ export class Host {
   async resumeOperation({ id, plan }: OperationRecord): Promise<void> {
     const guest = this.guestOf(plan.domain);
     const abort = new AbortController();
-    const pauses: { what: string; ms: number }[] = [];
     const onProgress = (progress: StepProgress): void => {
-      pauses.push(...guest.takePauses());
       const running = this.running.get(id);
       if (running !== undefined) running.progress = progress;
       this.operations.refreshSoon(id);
@@ -192,9 +181,9 @@ export class Host {
       () => undefined,
       () => undefined,
     );
-    this.running.set(id, { id, plan, abort, progress: null, pauses, settled });
+    this.running.set(id, { id, plan, abort, progress: null, settled });
     try {
-      await this.settle(plan.domain, id, await outcome, [...pauses, ...guest.takePauses()]);
+      await this.settle(plan.domain, id, await outcome);
     } finally {
       this.running.delete(id);
       await this.operations.refresh(id);
@@ -249,27 +238,13 @@ export class Host {
     };
   }
 
-  private async settle(
-    uuid: string,
-    operation: number,
-    outcome: Outcome,
-    pauses: readonly { what: string; ms: number }[],
-  ): Promise<void> {
+  private async settle(uuid: string, operation: number, outcome: Outcome): Promise<void> {
     this.running.delete(operation);
     await this.operations.refresh(operation);
-    if (pauses.length > 0) this.keepPauses(operation, pauses);
+    const { pauses } = this.operations.get(operation);
     this.log.info({ domain: uuid, operation, outcome: outcome.outcome, pauses }, 'operation ended');
     void this.look(uuid);
     if (outcome.outcome === 'rolled-back') throw outcome.error;
-  }
-
-  private keepPauses(
-    operation: number,
-    pauses: readonly { readonly what: string; readonly ms: number }[],
-  ): void {
-    this.pauses.set(operation, pauses);
-    const [oldest] = this.pauses.keys();
-    if (this.pauses.size > PAUSES_KEPT && oldest !== undefined) this.pauses.delete(oldest);
   }
 
   private onNews(guest: Guest, event: AnyEvent): void {

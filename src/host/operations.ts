@@ -40,6 +40,8 @@ export class Operations {
   async refresh(id: number): Promise<void> {
     const found = await this.journal.operation(id);
     if (found === null) return;
+    // Last in line, so that a long one that ends just now is not the next to go.
+    this.byId.delete(id);
     this.byId.set(id, found);
     for (const [old, { endedAtMs }] of this.byId) {
       if (this.byId.size <= KEPT) break;
@@ -78,7 +80,7 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
       mark: record.steps[i]?.mark ?? 'none',
     })),
     progress: record.kind === 'move' ? moveProgress(record, running) : null,
-    pauses: running?.pauses ?? host.pauses.get(record.id) ?? [],
+    pauses: record.pauses,
   };
 }
 

@@ -88,6 +88,7 @@ export function operationOf({
     attention: progress.attention,
     commitAt: plan.commitAt,
     steps: plan.steps.map(({ kind }, i) => ({ kind, mark: progress.marks[i] ?? 'none' })),
+    pauses: entries.flatMap(({ entry }) => entry.pauses ?? []),
     plan,
     entries,
   };

@@ -180,7 +180,6 @@ export class FerryBench {
       identify: async () => (this.qemu.alive ? { pid: 1, startTicks: 1 } : null),
       killQemu: async () => this.qemu.kill(),
       createNvram: async () => undefined,
-      notePause: () => undefined,
     };
   }
 

@@ -9,12 +9,12 @@ import { pauseOf, resumeIfRunning } from './pivot.js';
 
 export const resumeGuest: Effect<StepOf<'resume-guest'>, DomainWorld> = {
   repeatable: true,
-  do: (step, world) =>
+  do: (step, world, context) =>
     ifAlive(world, async (monitor) => {
       if (step.when === 'always') await monitor.execute('cont', {});
       else await resumeIfRunning(monitor, world);
       const ms = pauseOf(monitor);
-      if (ms !== null) world.notePause('pivot', ms);
+      if (ms !== null) context.notePause('pivot', ms);
     }),
   undo: async () => undefined,
   async probe(_step, world) {

@@ -14,7 +14,7 @@ import { queryJobs, waitJob, waitJobs } from '../../qmp/jobs.js';
 import { present } from '../../std/assert.js';
 import { within } from '../../std/deadline.js';
 import { QemuError, StateError, messageOf } from '../../std/errors.js';
-import type { Effect } from '../effect.js';
+import type { Effect, EffectContext } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 import { ifAlive, needMonitor } from '../world.js';
 import { cancel, startActiveCommit } from './jobs.js';
@@ -32,7 +32,7 @@ const HEALTH_TIMEOUT_MS = 1000;
 const SETTLE_TIMEOUT_MS = 30_000;
 
 export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
-  async do({ disks }, world) {
+  async do({ disks }, world, context) {
     const monitor = await world.monitor();
     if (monitor === null) return await commitWithoutQemu(disks, world);
     try {
@@ -41,7 +41,7 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
       // Once all have switched, on is nearer than back, and from a commit there is no way back: its base has a parent.
       if (await hasSwitched(monitor, disks).catch(() => false)) return;
       // Behind the commit step nobody would undo it, and a guest must never be left standing.
-      await backOut(disks, world).catch((second: unknown) => {
+      await backOut(disks, world, context).catch((second: unknown) => {
         throw new QemuError(`${messageOf(error)}; and the way back failed: ${messageOf(second)}`, {
           cause: error,
         });
@@ -49,7 +49,7 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
       throw error;
     }
   },
-  undo: ({ disks }, world) => backOut(disks, world),
+  undo: ({ disks }, world, context) => backOut(disks, world, context),
   async probe({ disks }, world) {
     const monitor = await world.monitor();
     if (monitor === null) return 'absent';
@@ -74,9 +74,10 @@ async function switchOver(
   if (!disks.every((disk) => roots.has(disk.to))) {
     await commitAgain(monitor, disks, roots);
     await prepare(monitor, disks, world);
+    const isOurs = await isToRun(world);
     const stoppedAt = performance.now();
     await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
-    pauses.set(monitor, stoppedAt);
+    if (isOurs) pauses.set(monitor, stoppedAt);
     await complete(monitor, disks);
     await checkRoots(monitor, disks);
   }
@@ -225,7 +226,11 @@ async function checkRoots(monitor: Monitor, disks: readonly PivotDisk[]): Promis
 }
 
 /** All disks back on their source, jobs that went too far cancelled, the guest as its record says. Law 5. */
-async function backOut(disks: readonly PivotDisk[], world: DomainWorld): Promise<void> {
+async function backOut(
+  disks: readonly PivotDisk[],
+  world: DomainWorld,
+  { notePause }: EffectContext,
+): Promise<void> {
   await ifAlive(world, async (monitor) => {
     const jobs = await queryJobs(monitor);
     for (const disk of disks) {
@@ -241,7 +246,8 @@ async function backOut(disks: readonly PivotDisk[], world: DomainWorld): Promise
     for (const disk of disks.filter((d) => roots.has(d.to))) await switchBack(monitor, disk);
     await swingBack(monitor, disks);
     await resumeIfRunning(monitor, world);
-    pauses.delete(monitor);
+    const ms = pauseOf(monitor);
+    if (ms !== null) notePause('pivot that was taken back', ms);
   });
 }
 
@@ -284,10 +290,13 @@ async function commitWithoutQemu(disks: readonly PivotDisk[], world: DomainWorld
   }
 }
 
+/** Whether the guest stands still only because of us; one that its user suspended does not. */
+export const isToRun = async (world: DomainWorld): Promise<boolean> =>
+  (await world.record())?.live?.state.state === 'running';
+
 /** `cont`, unless the guest's user had suspended it. */
 export async function resumeIfRunning(monitor: Monitor, world: DomainWorld): Promise<void> {
-  const record = await world.record();
-  if (record?.live?.state.state !== 'running') return;
+  if (!(await isToRun(world))) return;
   const { status } = await monitor.execute('query-status', {});
   if (status === 'paused' || status === 'prelaunch') await monitor.execute('cont', {});
 }

@@ -8,13 +8,13 @@ import type { DomainWorld } from '../world.js';
 import { ifAlive, needMonitor } from '../world.js';
 import { cancel, startActiveCommit } from './jobs.js';
 import { close, rootsOf } from './nodes.js';
-import { pauseOf, pivot, resumeIfRunning } from './pivot.js';
+import { isToRun, pauseOf, pivot, resumeIfRunning } from './pivot.js';
 
 /** An overlay that has to go back is small, but its guest writes on: time to converge. */
 const COMMIT_TIMEOUT_MS = 10 * 60_000;
 
 export const snapshot: Effect<StepOf<'snapshot'>, DomainWorld> = {
-  async do({ disks }, world) {
+  async do({ disks }, world, context) {
     const monitor = await needMonitor(world, 'snapshot');
     const start = performance.now();
     await monitor.execute('transaction', {
@@ -23,7 +23,8 @@ export const snapshot: Effect<StepOf<'snapshot'>, DomainWorld> = {
         data: { node, overlay },
       })),
     });
-    world.notePause('snapshot', performance.now() - start);
+    const ms = performance.now() - start;
+    if (await isToRun(world)) context.notePause('snapshot', ms);
   },
   async undo({ disks }, world, context) {
     await ifAlive(world, (monitor) => commitBack(monitor, disks, world, context));
@@ -67,7 +68,7 @@ async function commitBack(
   for (const disk of disks) await makeHarmless(monitor, disk, world);
   await resumeIfRunning(monitor, world);
   const ms = pauseOf(monitor);
-  if (ms !== null) world.notePause('undo of the snapshot', ms);
+  if (ms !== null) context.notePause('undo of the snapshot', ms);
   for (const disk of disks) await emptyAgain(disk, world);
 }
 

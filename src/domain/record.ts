@@ -40,6 +40,8 @@ export interface LiveRecord {
   /** The index that the next opened image gets; counts up while the process lives. */
   readonly nextIndex: number;
   readonly mirrors: readonly MirrorRecord[];
+  /** The guest's next poweroff is the first half of a reboot that its user asked for: it comes up again. */
+  readonly rebooting: boolean;
 }
 
 /** The images of one disk, active first, without indexes. */
@@ -95,6 +97,7 @@ export type Change =
     }
   | { readonly change: 'stop'; readonly state: DomainState; readonly owed: string | null }
   | { readonly change: 'state'; readonly state: DomainState }
+  | { readonly change: 'rebooting'; readonly on: boolean }
   /** What a start has to know, or null once that is settled. */
   | { readonly change: 'owed'; readonly owed: string | null }
   | { readonly change: 'next-index'; readonly nextIndex: number }
@@ -290,6 +293,7 @@ type LiveChange = Extract<
     readonly change:
       | 'identify'
       | 'state'
+      | 'rebooting'
       | 'next-index'
       | 'mirror'
       | 'mirror-ready'
@@ -315,6 +319,8 @@ function liveAfter(live: LiveRecord, change: LiveChange): LiveRecord {
     }
     case 'state':
       return { ...live, state: change.state };
+    case 'rebooting':
+      return { ...live, rebooting: change.on };
     case 'next-index':
       return { ...live, nextIndex: Math.max(live.nextIndex, change.nextIndex) };
     case 'mirror': {

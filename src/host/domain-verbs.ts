@@ -164,6 +164,7 @@ async function planLaunch(
     id: await known.journal.nextDomainId(),
     pid: 0,
     startTicks: 0,
+    rebooting: false,
     definition: launch.definition,
     state: { state: 'paused', reason: 'starting up' },
     nextIndex,
@@ -243,10 +244,7 @@ export async function signalDomain(
     const record = known ?? host.known.domain(uuid);
     const live = needLive(record);
     if (isRefusal(live)) return live;
-    // ACPI knows one button: what the guest's poweroff turns into is decided when it comes (libvirt's fake reboot).
-    if (verb === 'reboot') host.rebooting.add(uuid);
-    else host.rebooting.delete(uuid);
-    return planSignal(record, verb);
+    return planSignal(record, live, verb);
   });
 }
 

@@ -53,8 +53,6 @@ export class Host {
   readonly uuid: string;
   /** Operations by number, while they run. */
   readonly running = new Map<number, Running>();
-  /** Domains whose guest is to come up again when it powers off: `reboot` without an agent. */
-  readonly rebooting = new Set<string>();
   /** Names of domains that are being created. */
   readonly claims = new Map<string, string>();
   readonly operations: Operations;

@@ -106,9 +106,8 @@ async function compare(
 
 /** The guest powered off; QEMU stands still with its images open (`-no-shutdown`), so that we decide what comes next. */
 function ended(host: Host, live: LiveRecord, pidFile: string): Found {
-  const again =
-    host.rebooting.delete(live.definition.uuid) || live.definition.onPoweroff === 'restart';
-  if (again) return { plan: (record) => planRestart(record) };
+  if (live.rebooting || live.definition.onPoweroff === 'restart')
+    return { plan: (record) => planRestart(record) };
   if (live.definition.onPoweroff === 'preserve') return null;
   return {
     plan: (record, now) =>

@@ -98,6 +98,7 @@ export class FerryBench {
       id: 1,
       pid: 1,
       startTicks: 1,
+      rebooting: false,
       definition: definitionOf(targets, true),
       state: { state: 'running', reason: 'booted' },
       nextIndex: 10,

@@ -66,6 +66,11 @@ export class Guest {
       }),
   };
 
+  /** Whether somebody has the lock, or waits for it. */
+  get isBusy(): boolean {
+    return this.mutex.busy;
+  }
+
   /** Closes the connection; the guest goes on. */
   async detach(): Promise<void> {
     const monitor = this.connection;

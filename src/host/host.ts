@@ -94,6 +94,11 @@ export class Host {
     return guest;
   }
 
+  /** How many domains are at hand: those that are known, and those that something still goes on about. */
+  get guestCount(): number {
+    return this.guests.size;
+  }
+
   /** By name, by UUID, or by the id of a running domain, as a user types it. */
   resolve(name: string): DomainRecord {
     const record =
@@ -155,6 +160,7 @@ export class Host {
           await this.operations.refresh(running.id);
         }
         if (plan !== null) void this.look(uuid);
+        this.letGo(uuid);
         throw error;
       },
     );
@@ -185,6 +191,7 @@ export class Host {
     } finally {
       this.running.delete(id);
       await this.operations.refresh(id);
+      this.letGo(plan.domain);
     }
   }
 
@@ -210,6 +217,7 @@ export class Host {
       .finally(() => {
         this.looking.delete(uuid);
         if (mine.again) void this.look(uuid);
+        this.letGo(uuid);
       });
   }
 
@@ -223,6 +231,18 @@ export class Host {
   async close(): Promise<void> {
     this.closed = true;
     await Promise.all([...this.guests.values()].map((guest) => guest.detach()));
+  }
+
+  /** Of a transient domain that ended, or one that never came to be, nothing stays once nothing goes on about it. */
+  private letGo(uuid: string): void {
+    const guest = this.guests.get(uuid);
+    const runs = [...this.running.values()].some(({ plan }) => plan.domain === uuid);
+    if (guest === undefined || guest.isBusy || runs) return;
+    if (this.known.find(uuid) !== null || this.looking.has(uuid)) return;
+    this.guests.delete(uuid);
+    guest.detach().catch((error: unknown) => {
+      this.log.warn({ domain: uuid, error: messageOf(error) }, 'monitor did not close');
+    });
   }
 
   private deps(guest: Guest, signal: AbortSignal, onProgress: (progress: StepProgress) => void) {

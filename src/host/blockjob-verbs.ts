@@ -8,6 +8,7 @@ import { mirrorsOf, planBlockJobEnd } from '../plan/mirror-end.js';
 import { isRefusal, needLive } from '../plan/refuse.js';
 import { queryJobs } from '../qmp/monitor.js';
 import { RequestError, messageOf } from '../std/errors.js';
+import { checkNoneWaits } from './domain-verbs.js';
 import type { Host } from './host.js';
 import { look } from './look.js';
 
@@ -70,6 +71,7 @@ export async function blockJobAbort(
 ): Promise<void> {
   const { ended } = await host.begin(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
+    await checkNoneWaits(host, uuid);
     const files = pivot ? await lookAtMirrors(host, record) : new Map();
     return planBlockJobEnd({ record, files, nowSeconds: host.nowSeconds, path, pivot });
   });

@@ -17,7 +17,7 @@ import { planSnapshotCreate } from '../plan/snapshot-create.js';
 import type { Plan, Refusal } from '../plan/step.js';
 import { FerryError, NotFoundError, RequestError, StateError } from '../std/errors.js';
 import { lookAtMirrors } from './blockjob-verbs.js';
-import { parseContext } from './domain-verbs.js';
+import { checkNoneWaits, parseContext } from './domain-verbs.js';
 import type { Host } from './host.js';
 import type { SnapshotCreateOptions, SnapshotDeleteOptions } from './libvirt-host.js';
 import { look, sizesOf } from './look.js';
@@ -53,6 +53,7 @@ export async function createSnapshot(
     const record = known ?? host.known.domain(uuid);
     const refusal = checkRequest(record, request.name, mirrored, options);
     if (refusal !== null) return refuse(refusal);
+    await checkNoneWaits(host, uuid);
     const live = record.live;
     if (live === null) {
       return refuse(
@@ -256,6 +257,7 @@ export async function deleteSnapshot(
   await host.operate(uuid, async (known): Promise<Plan | Refusal> => {
     const record = known ?? host.known.domain(uuid);
     const snapshot = findSnapshot(record, name);
+    await checkNoneWaits(host, uuid);
     const request = {
       record,
       files: options.reopenMirror ? await lookAtMirrors(host, record) : new Map(),

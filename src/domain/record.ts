@@ -11,6 +11,9 @@ import type { DomainEvent } from './events.js';
 import type { Snapshot } from './snapshot.js';
 import type { DomainState } from './state.js';
 
+/** Why a copy stands still: its target took no more. The guest runs on meanwhile (law 11). */
+export type MirrorProblem = 'no space' | 'I/O error';
+
 /** What we need to know of a mirror besides its `<mirror>`. */
 export interface MirrorRecord {
   readonly target: string;
@@ -26,6 +29,7 @@ export interface MirrorRecord {
   readonly snapshot: string | null;
   /** Whether a `ferry move` owns it; otherwise a libvirt client asked for it. */
   readonly move: boolean;
+  readonly problem: MirrorProblem | null;
 }
 
 /** A domain that has a QEMU process. */
@@ -113,6 +117,11 @@ export type Change =
       readonly change: 'mirror-ready';
       readonly target: string;
       readonly ready: DiskMirror['ready'];
+    }
+  | {
+      readonly change: 'mirror-problem';
+      readonly target: string;
+      readonly problem: MirrorProblem | null;
     }
   | { readonly change: 'mirror-owner'; readonly target: string; readonly snapshot: string | null }
   | { readonly change: 'mirror-end'; readonly target: string }
@@ -297,6 +306,7 @@ type LiveChange = Extract<
       | 'next-index'
       | 'mirror'
       | 'mirror-ready'
+      | 'mirror-problem'
       | 'mirror-owner'
       | 'mirror-end';
   }
@@ -310,6 +320,10 @@ function changeLive(record: DomainRecord, change: LiveChange): DomainRecord {
 function liveAfter(live: LiveRecord, change: LiveChange): LiveRecord {
   const withDisk = (target: string, changeDisk: (disk: Disk) => Disk): Definition =>
     mapDisk(live.definition, target, changeDisk);
+  const withMirror = (target: string, change: Partial<MirrorRecord>): LiveRecord => ({
+    ...live,
+    mirrors: live.mirrors.map((one) => (one.target === target ? { ...one, ...change } : one)),
+  });
   const mirrorsBut = (target: string): readonly MirrorRecord[] =>
     live.mirrors.filter((mirror) => mirror.target !== target);
   switch (change.change) {
@@ -333,13 +347,10 @@ function liveAfter(live: LiveRecord, change: LiveChange): LiveRecord {
         ...live,
         definition: withDisk(change.target, (disk) => readyAs(disk, change.ready)),
       };
-    case 'mirror-owner': {
-      const { target, snapshot } = change;
-      const mirrors = live.mirrors.map((one) =>
-        one.target === target ? { ...one, snapshot } : one,
-      );
-      return { ...live, mirrors };
-    }
+    case 'mirror-problem':
+      return withMirror(change.target, { problem: change.problem });
+    case 'mirror-owner':
+      return withMirror(change.target, { snapshot: change.snapshot });
     case 'mirror-end': {
       const definition = withDisk(change.target, (disk) => ({ ...disk, mirror: null }));
       return { ...live, mirrors: mirrorsBut(change.target), definition };

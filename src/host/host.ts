@@ -13,6 +13,7 @@ import type { DomainRecord } from '../domain/record.js';
 import type { EmulatorFacts } from './emulator.js';
 import type { HostContext } from './context.js';
 import { Guest } from './guest.js';
+import { Keeper } from './keeper.js';
 import { Operations } from './operations.js';
 import { reconcile } from './reconcile.js';
 
@@ -42,6 +43,7 @@ const news: ReadonlySet<string> = new Set([
   'RESUME',
   'RESET',
   'BLOCK_IO_ERROR',
+  'BLOCK_JOB_ERROR',
   'GUEST_PANICKED',
   'WATCHDOG',
 ]);
@@ -56,6 +58,7 @@ export class Host {
   /** Names of domains that are being created. */
   readonly claims = new Map<string, string>();
   readonly operations: Operations;
+  readonly keeper = new Keeper(this);
   private readonly guests = new Map<string, Guest>();
   private readonly schemas = new Map<string, Schema>();
   private readonly looking = new Map<string, { again: boolean }>();
@@ -180,6 +183,8 @@ export class Host {
       this.operations.refreshSoon(id);
     };
     guest.doing = plan.operation;
+    // A job of it may stand still since the former daemon's time.
+    this.keeper.watch(plan.domain);
     const outcome = resume(id, plan, this.deps(guest, abort.signal, onProgress));
     const settled = outcome.then(
       () => undefined,
@@ -230,6 +235,7 @@ export class Host {
   /** Lets go of every QEMU; the guests go on, the journal is not closed. */
   async close(): Promise<void> {
     this.closed = true;
+    this.keeper.close();
     await Promise.all([...this.guests.values()].map((guest) => guest.detach()));
   }
 
@@ -267,6 +273,7 @@ export class Host {
 
   private onNews(guest: Guest, event: AnyEvent): void {
     for (const listener of this.passers) listener(guest.uuid, event);
+    if (event.event === 'BLOCK_JOB_ERROR') this.keeper.watch(guest.uuid);
     if (news.has(event.event)) void this.look(guest.uuid);
   }
 }

@@ -1,13 +1,15 @@
 // Mirrors that fail on a real QEMU with a writing guest: after the snapshot transaction, and later. Design §4, law 11.
 
 import assert from 'node:assert/strict';
-import { readdir, writeFile } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { until } from '../../src/std/deadline.js';
 import { Interposer, type Refuse } from '../lib/interposer.js';
 import { withLab, type Lab, type LabGuest } from '../lib/lab.js';
+import { run } from '../lib/process.js';
+import { cannotMount, SmallStorage } from '../lib/storage.js';
 import { verifyChains } from '../lib/verify.js';
 
 const writer = { resume: 1 };
@@ -32,8 +34,8 @@ async function interposed(lab: Lab): Promise<Interposed> {
   return { guest, qmp };
 }
 
-async function snapshotFile(lab: Lab): Promise<string> {
-  const disks = targets.map(
+async function snapshotFile(lab: Lab, named: readonly string[] = targets): Promise<string> {
+  const disks = named.map(
     (target) =>
       `<disk name='${target}' snapshot='external'><source file='${join(lab.a, `${target}.snap`)}'/>` +
       `<mirror file='${join(lab.b, `${target}.snap`)}'/></disk>`,
@@ -162,3 +164,121 @@ test('layers that stay are collapsed before the domain starts again', async () =
     await nothingLost(lab, bench.guest, await sources(lab));
   });
 });
+
+const monitorEvents = async (lab: Lab): Promise<readonly string[]> =>
+  (await lab.mustFerry('events', '--after', '0', '--json'))
+    .trim()
+    .split('\n')
+    .map((line) => (JSON.parse(line) as { event: Record<string, string> }).event) // our own CLI
+    .filter(({ type }) => type === 'monitor')
+    .map((event) => `${event['event']} ${event['details']}`);
+
+async function untilXml(lab: Lab, what: RegExp): Promise<void> {
+  const look = async (): Promise<true | null> =>
+    what.test(await lab.mustVirsh('dumpxml', 'vm1')) ? true : null;
+  await until(look, 60_000, `XML has ${what}`);
+}
+
+const toldStalled = async (lab: Lab): Promise<string> =>
+  await until(
+    async () => {
+      const chain = await lab.mustFerry('chain', 'vm1');
+      return chain.includes('STANDS STILL') ? chain : null;
+    },
+    60_000,
+    'the mirror stands still',
+  );
+
+const options = { skip: cannotMount };
+
+test(
+  'a full destination stops the copy, not the guest; it goes on by itself when there is room',
+  options,
+  async () => {
+    await withLab('full', async (lab) => {
+      await using storage = await SmallStorage.mount(lab.b, 2);
+      await lab.ferryd();
+      const guest = await lab.guest({ name: 'vm1', disks: 1, writer });
+      await lab.mustVirsh('define', guest.xmlFile);
+      await lab.mustVirsh('start', 'vm1');
+      await guest.serial.waitAcked(200);
+      await lab.mustVirsh('snapshot-create', 'vm1', await snapshotFile(lab, ['vda']));
+
+      const chain = await toldStalled(lab);
+      assert.match(chain, /STANDS STILL after .*, the guest runs on: no space left .* make room/);
+      await guest.serial.waitProgress(500);
+      assert.match(await lab.mustVirsh('domstate', 'vm1', '--reason'), /running/);
+      assert.match(
+        await lab.mustVirsh('dumpxml', 'vm1'),
+        /<mirror .*ready='no'|<mirror (?!.*ready)/,
+      );
+      assert.doesNotMatch((await lab.virsh('blockjob', 'vm1', 'vda', '--info')).stderr, /100 %/);
+      const refused = await lab.ferry('snapshot-delete', 'vm1', 's1', '--reopen-mirror');
+      assert.match(
+        refused.stderr,
+        /mirror of disk 'vda' stands still \(no space\) and is not in step/,
+      );
+      assert.equal(refused.code, 4);
+
+      // A daemon that comes later sees it too, and looks after it.
+      await lab.daemons.at(-1)?.kill9();
+      await lab.ferryd();
+      await toldStalled(lab);
+      await storage.resize(512);
+      await untilXml(lab, /ready='yes'/);
+      assert.doesNotMatch(await lab.mustFerry('chain', 'vm1'), /STANDS STILL/);
+      const events = await monitorEvents(lab);
+      assert.deepEqual(
+        events.map((event) => event.split(' ')[0]),
+        ['MIRROR_PAUSED', 'MIRROR_RESUMED'],
+      );
+      assert.match(events[0] ?? '', /"reason":"no space"/);
+
+      await lab.mustFerry('snapshot-delete', 'vm1', 's1', '--reopen-mirror');
+      const [live = ''] = await sources(lab);
+      assert.equal(live, join(lab.b, 'vda.snap'));
+      await nothingLost(lab, guest, [live]);
+    });
+  },
+);
+
+test(
+  'a mirror that is READY when its destination runs full is not READY any more, and can be dropped',
+  options,
+  async () => {
+    await withLab('full-later', async (lab) => {
+      await using _ = await SmallStorage.mount(lab.b, 64);
+      await lab.ferryd();
+      const guest = await lab.guest({ name: 'vm1', disks: 1, writer });
+      await lab.mustVirsh('define', guest.xmlFile);
+      await lab.mustVirsh('start', 'vm1');
+      await guest.serial.waitAcked(200);
+      await lab.mustVirsh('snapshot-create', 'vm1', await snapshotFile(lab, ['vda']));
+      await untilXml(lab, /ready='yes'/);
+      const filler = join(lab.b, 'filler');
+      await fill(filler);
+      await toldStalled(lab);
+      await guest.serial.waitProgress(500);
+      assert.doesNotMatch(await lab.mustVirsh('dumpxml', 'vm1'), /ready='yes'/);
+      assert.match(
+        (await lab.virsh('blockjob', 'vm1', 'vda', '--pivot')).stderr,
+        /operation is not valid: the mirror of disk 'vda' stands still/,
+      );
+
+      await rm(filler);
+      await untilXml(lab, /ready='yes'/);
+      await fill(filler);
+      await toldStalled(lab);
+      await lab.mustVirsh('blockjob', 'vm1', 'vda', '--abort');
+      assert.doesNotMatch(await lab.mustVirsh('dumpxml', 'vm1'), /<mirror/);
+      await nothingLost(lab, guest, [join(lab.a, 'vda.snap')]);
+    });
+  },
+);
+
+/** Takes every byte that is left. */
+async function fill(path: string): Promise<void> {
+  const { code, stderr } = await run('/bin/dd', ['if=/dev/zero', `of=${path}`, 'bs=64k']);
+  assert.notEqual(code, 0);
+  assert.match(stderr, /No space left/);
+}

@@ -75,6 +75,7 @@ async function switchOver(
     await commitAgain(monitor, disks, roots);
     await prepare(monitor, disks, world);
     const isOurs = await isToRun(world);
+    completing.set(monitor, new Set());
     const stoppedAt = performance.now();
     await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
     if (isOurs) pauses.set(monitor, stoppedAt);
@@ -104,6 +105,12 @@ async function nameBacking(monitor: Monitor, disks: readonly PivotDisk[]): Promi
 /** When we stopped a guest, by its monitor: `resume-guest` tells how long it stood. */
 const pauses = new WeakMap<Monitor, number>();
 
+/**
+ * Jobs that were told to complete, by monitor; no entry: of a former daemon, so it is not known. Such a job is never
+ * left to itself: as soon as all is copied it is pending, and holds the writes of a running guest for ever.
+ */
+const completing = new WeakMap<Monitor, Set<string>>();
+
 export function pauseOf(monitor: Monitor): number | null {
   const since = pauses.get(monitor);
   pauses.delete(monitor);
@@ -127,7 +134,7 @@ async function commitAgain(
     await startActiveCommit(monitor, { jobId, device: from, base: to, filter: `${jobId}-f` });
   }
   const ids = again.map((disk) => disk.jobId);
-  if (ids.length > 0) await waitJobs(monitor, ids, ['ready'], COMMIT_TIMEOUT_MS);
+  if (ids.length > 0) await waitJobs(monitor, ids, ['ready'], COMMIT_TIMEOUT_MS, 'throw');
 }
 
 /** While the guest runs: are the jobs fit, is the target alive; and flush, so that `stop` has little to do (11 × shorter). */
@@ -201,14 +208,17 @@ async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<
     ids,
     ['ready', 'waiting', 'pending', 'concluded'],
     PENDING_TIMEOUT_MS,
+    'throw',
   );
   const untouched = disks.filter((disk) => jobs.get(disk.jobId)?.info.status === 'ready');
   const swings = untouched.flatMap((disk) => disk.swing ?? []);
   if (swings.length > 0) {
     await monitor.execute('blockdev-reopen', { options: swings });
   }
+  for (const { jobId } of untouched) completing.get(monitor)?.add(jobId);
   await Promise.all(untouched.map((disk) => monitor.execute('job-complete', { id: disk.jobId })));
-  const ready = await waitJobs(monitor, ids, ['pending', 'concluded'], PENDING_TIMEOUT_MS);
+  // A target that takes no more will not do so while we wait, and the guest stands still meanwhile.
+  const ready = await waitJobs(monitor, ids, ['pending', 'concluded'], PENDING_TIMEOUT_MS, 'throw');
   const pending = ids.filter((id) => ready.get(id)?.info.status === 'pending');
   await Promise.all(pending.map((id) => monitor.execute('job-finalize', { id })));
   const over = await waitJobs(monitor, ids, ['concluded'], CONCLUDED_TIMEOUT_MS);
@@ -232,16 +242,19 @@ async function backOut(
   { notePause }: EffectContext,
 ): Promise<void> {
   await ifAlive(world, async (monitor) => {
+    const { running } = await monitor.execute('query-status', {});
     const jobs = await queryJobs(monitor);
-    for (const disk of disks) {
-      const status = jobs.get(disk.jobId)?.info.status;
+    for (const { jobId } of disks) {
+      const status = jobs.get(jobId)?.info.status ?? 'null';
+      if (status === 'concluded' || status === 'null') continue;
       // A job that is only READY is left: a failed swing or a stop that took too long costs nothing.
-      if (status === 'waiting' || status === 'pending')
-        await monitor.execute('job-cancel', { id: disk.jobId });
-      if (status === 'waiting' || status === 'pending' || status === 'aborting') {
-        await waitJob(monitor, disk.jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
-      }
+      const isAsked = completing.get(monitor)?.has(jobId) ?? !running;
+      const isToEnd = isAsked || status === 'waiting' || status === 'pending';
+      if (isToEnd && status !== 'aborting') await monitor.execute('job-cancel', { id: jobId });
+      if (isToEnd || status === 'aborting')
+        await waitJob(monitor, jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
     }
+    completing.delete(monitor);
     const roots = await rootsOf(monitor);
     for (const disk of disks.filter((d) => roots.has(d.to))) await switchBack(monitor, disk);
     await swingBack(monitor, disks);

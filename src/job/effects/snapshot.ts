@@ -95,7 +95,8 @@ async function commitDown(monitor: Monitor, disks: readonly SnapshotDisk[]): Pro
       filter: `${disk.overlay}-u`,
     });
   }
-  await waitJobs(monitor, disks.map(commitJob), ['ready'], COMMIT_TIMEOUT_MS);
+  // Not waited for: the domain is locked meanwhile, and who has to make room has to be told.
+  await waitJobs(monitor, disks.map(commitJob), ['ready'], COMMIT_TIMEOUT_MS, 'throw');
 }
 
 const backOf = (disk: SnapshotDisk): PivotDisk => ({

@@ -25,6 +25,7 @@ import { filesOf } from './context.js';
 import { canonicalMachine } from './emulator.js';
 import type { Host } from './host.js';
 import { launchPlan } from './launch.js';
+import { checkTargets } from './targets.js';
 
 /** Facts of this host that a definition is completed with. */
 export function parseContext(host: Host): ParseContext {
@@ -232,7 +233,7 @@ export async function destroyDomain(host: Host, uuid: string): Promise<void> {
 }
 
 export async function suspendDomain(host: Host, uuid: string): Promise<void> {
-  await host.operate(uuid, (known) => {
+  await host.operate(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
     const live = needLive(record);
     if (isRefusal(live)) return live;
@@ -240,6 +241,7 @@ export async function suspendDomain(host: Host, uuid: string): Promise<void> {
     if (live.state.state === 'paused') return noChange(record, 'suspend');
     if (live.state.state !== 'running')
       return refuse(invalid(`domain is in state '${live.state.state}' and cannot be suspended`));
+    await checkTargets(host.context.images, record, 'suspend');
     return planSuspend(record, live);
   });
 }

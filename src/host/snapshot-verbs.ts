@@ -21,6 +21,7 @@ import { checkNoneWaits, parseContext } from './domain-verbs.js';
 import type { Host } from './host.js';
 import type { SnapshotCreateOptions, SnapshotDeleteOptions } from './libvirt-host.js';
 import { look, sizesOf } from './look.js';
+import { checkTargets } from './targets.js';
 
 export function findSnapshot(record: DomainRecord, name: string): Snapshot {
   const found = record.snapshots.find((snapshot) => snapshot.name === name);
@@ -76,6 +77,7 @@ export async function createSnapshot(
     });
     name = snapshot.name;
     if (record.snapshots.some((one) => one.name === name)) return refuse(exists(name));
+    await checkTargets(host.context.images, record, 'snapshot-create');
     return await planCreate(host, record, live, snapshot, options);
   });
   return name;
@@ -258,6 +260,7 @@ export async function deleteSnapshot(
     const record = known ?? host.known.domain(uuid);
     const snapshot = findSnapshot(record, name);
     await checkNoneWaits(host, uuid);
+    if (!options.metadataOnly) await checkTargets(host.context.images, record, 'snapshot-delete');
     const request = {
       record,
       files: options.reopenMirror ? await lookAtMirrors(host, record) : new Map(),

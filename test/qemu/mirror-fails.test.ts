@@ -9,7 +9,7 @@ import { until } from '../../src/std/deadline.js';
 import { Interposer, type Refuse } from '../lib/interposer.js';
 import { withLab, type Lab, type LabGuest } from '../lib/lab.js';
 import { run } from '../lib/process.js';
-import { cannotMount, SmallStorage } from '../lib/storage.js';
+import { cannotMount, cannotServe, HangingFile, SmallStorage } from '../lib/storage.js';
 import { verifyChains } from '../lib/verify.js';
 
 const writer = { resume: 1 };
@@ -282,3 +282,50 @@ async function fill(path: string): Promise<void> {
   assert.notEqual(code, 0);
   assert.match(stderr, /No space left/);
 }
+
+test(
+  'a destination that hangs holds nobody: what would stand still with it is refused, and later all goes on',
+  { skip: cannotServe },
+  async () => {
+    await withLab('hangs', async (lab) => {
+      await lab.ferryd();
+      const guest = await lab.guest({ name: 'vm1', disks: 1, writer });
+      await lab.mustVirsh('define', guest.xmlFile);
+      await lab.mustVirsh('start', 'vm1');
+      await guest.serial.waitAcked(200);
+      const [base = ''] = guest.files;
+      const over = ['create', '-q', '-f', 'qcow2', '-u', '-b', base, '-F', 'qcow2'];
+      await lab.qemuImg(...over, join(lab.a, 'vda.snap'), '128M');
+      await lab.qemuImg(...over, join(lab.directory, 'served.qcow2'), '128M');
+      await using target = await HangingFile.serve(
+        join(lab.b, 'vda.snap'),
+        join(lab.directory, 'served.qcow2'),
+      );
+      const file = await snapshotFile(lab, ['vda']);
+      await lab.mustVirsh('snapshot-create', 'vm1', file, '--reuse-external');
+      await untilXml(lab, /ready='yes'/);
+
+      target.hang();
+      const acked = guest.serial.acked();
+      const refused = await Promise.all([
+        lab.virsh('suspend', 'vm1'),
+        lab.ferry('snapshot-delete', 'vm1', 's1', '--reopen-mirror'),
+        lab.ferry('snapshot-delete', 'vm1', 's1', '--remove-mirror'),
+      ]);
+      for (const { code, stderr } of refused) {
+        assert.notEqual(code, 0);
+        assert.match(stderr, /the mirror of disk 'vda' does not answer: .* the guest runs on/);
+      }
+      assert.ok(guest.serial.acked() > acked + 200, 'the guest runs on');
+      assert.match(await lab.mustVirsh('domstate', 'vm1'), /running/);
+
+      target.heal();
+      await lab.mustVirsh('suspend', 'vm1');
+      await lab.mustVirsh('resume', 'vm1');
+      await untilXml(lab, /ready='yes'/);
+      await lab.mustFerry('snapshot-delete', 'vm1', 's1', '--reopen-mirror');
+      assert.deepEqual(await sources(lab), [target.path]);
+      await nothingLost(lab, guest, [target.path]);
+    });
+  },
+);

@@ -12,7 +12,6 @@ import type { Monitor } from '../../qmp/monitor.js';
 import type { Job } from '../../qmp/jobs.js';
 import { queryJobs, waitJob, waitJobs } from '../../qmp/jobs.js';
 import { present } from '../../std/assert.js';
-import { within } from '../../std/deadline.js';
 import { QemuError, StateError, messageOf } from '../../std/errors.js';
 import type { Effect, EffectContext } from '../effect.js';
 import type { DomainWorld } from '../world.js';
@@ -191,13 +190,12 @@ function checkJob(disk: PivotDisk, job: Job | undefined): void {
 /** Law 9: asked from outside QEMU, because inside it nothing could time out once it drains. */
 async function checkHealth(disk: PivotDisk, world: DomainWorld): Promise<void> {
   if (disk.path === null) return;
-  const what = `pivot ${disk.target}: ${disk.path}`;
-  await within(world.images.sync(disk.path), SETTLE_TIMEOUT_MS, `${what} (fsync)`);
-  await within(
-    world.images.sync(disk.path),
-    HEALTH_TIMEOUT_MS,
-    `${what} (fsync), so it is not pivoted to now`,
-  );
+  for (const timeoutMs of [SETTLE_TIMEOUT_MS, HEALTH_TIMEOUT_MS]) {
+    await world.images.answer(disk.path, timeoutMs).catch((cause: unknown) => {
+      const text = `pivot ${disk.target}: ${messageOf(cause)}, so it is not pivoted to now`;
+      throw new StateError('OPERATION_INVALID', text, { cause });
+    });
+  }
 }
 
 async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {

@@ -11,6 +11,9 @@ import type { DomainEvent } from './events.js';
 import type { Snapshot } from './snapshot.js';
 import type { DomainState } from './state.js';
 
+/** Why a copy stands still: its target took no more. The guest runs on meanwhile (law 11). */
+export type MirrorProblem = 'no space' | 'I/O error';
+
 /** What we need to know of a mirror besides its `<mirror>`. */
 export interface MirrorRecord {
   readonly target: string;
@@ -26,6 +29,7 @@ export interface MirrorRecord {
   readonly snapshot: string | null;
   /** Whether a `ferry move` owns it; otherwise a libvirt client asked for it. */
   readonly move: boolean;
+  readonly problem: MirrorProblem | null;
   /** Ended softly while its guest stood still: both sides are equal from then on. */
   readonly sealed?: true;
 }
@@ -64,6 +68,8 @@ export interface LiveRecord {
   /** The index that the next opened image gets; counts up while the process lives. */
   readonly nextIndex: number;
   readonly mirrors: readonly MirrorRecord[];
+  /** The guest's next poweroff is the first half of a reboot that its user asked for: it comes up again. */
+  readonly rebooting: boolean;
 }
 
 /** The images of one disk, active first, without indexes. */
@@ -125,6 +131,7 @@ export type Change =
   /** Its QEMU is no more. A persistent domain owes its mirrors from now on. */
   | { readonly change: 'stop'; readonly state: DomainState; readonly nowSeconds: number }
   | { readonly change: 'state'; readonly state: DomainState }
+  | { readonly change: 'rebooting'; readonly on: boolean }
   | { readonly change: 'owe'; readonly owed: OwedMirror }
   | { readonly change: 'settle-owed'; readonly target: string }
   | {
@@ -146,6 +153,11 @@ export type Change =
       readonly change: 'mirror-ready';
       readonly target: string;
       readonly ready: DiskMirror['ready'];
+    }
+  | {
+      readonly change: 'mirror-problem';
+      readonly target: string;
+      readonly problem: MirrorProblem | null;
     }
   /** Of a mirror, or of one that is owed. */
   | { readonly change: 'mirror-owner'; readonly target: string; readonly snapshot: string | null }
@@ -409,9 +421,11 @@ type LiveChange = Extract<
     readonly change:
       | 'identify'
       | 'state'
+      | 'rebooting'
       | 'next-index'
       | 'mirror'
       | 'mirror-ready'
+      | 'mirror-problem'
       | 'mirror-owner'
       | 'mirror-sealed'
       | 'mirror-end';
@@ -438,8 +452,10 @@ function withOwed(record: DomainRecord, change: LiveChange): DomainRecord {
       }));
     case 'identify':
     case 'state':
+    case 'rebooting':
     case 'next-index':
     case 'mirror-ready':
+    case 'mirror-problem':
     case 'mirror-sealed':
       return record;
   }
@@ -448,6 +464,10 @@ function withOwed(record: DomainRecord, change: LiveChange): DomainRecord {
 function liveAfter(live: LiveRecord, change: LiveChange): LiveRecord {
   const withDisk = (target: string, changeDisk: (disk: Disk) => Disk): Definition =>
     mapDisk(live.definition, target, changeDisk);
+  const withMirror = (target: string, change: Partial<MirrorRecord>): LiveRecord => ({
+    ...live,
+    mirrors: live.mirrors.map((one) => (one.target === target ? { ...one, ...change } : one)),
+  });
   const mirrorsBut = (target: string): readonly MirrorRecord[] =>
     live.mirrors.filter((mirror) => mirror.target !== target);
   switch (change.change) {
@@ -457,6 +477,8 @@ function liveAfter(live: LiveRecord, change: LiveChange): LiveRecord {
     }
     case 'state':
       return { ...live, state: change.state };
+    case 'rebooting':
+      return { ...live, rebooting: change.on };
     case 'next-index':
       return { ...live, nextIndex: Math.max(live.nextIndex, change.nextIndex) };
     case 'mirror': {
@@ -469,19 +491,12 @@ function liveAfter(live: LiveRecord, change: LiveChange): LiveRecord {
         ...live,
         definition: withDisk(change.target, (disk) => readyAs(disk, change.ready)),
       };
-    case 'mirror-owner': {
-      const { target, snapshot } = change;
-      const mirrors = live.mirrors.map((one) =>
-        one.target === target ? { ...one, snapshot } : one,
-      );
-      return { ...live, mirrors };
-    }
-    case 'mirror-sealed': {
-      const mirrors = live.mirrors.map((one) =>
-        one.target === change.target ? { ...one, sealed: true as const } : one,
-      );
-      return { ...live, mirrors };
-    }
+    case 'mirror-problem':
+      return withMirror(change.target, { problem: change.problem });
+    case 'mirror-owner':
+      return withMirror(change.target, { snapshot: change.snapshot });
+    case 'mirror-sealed':
+      return withMirror(change.target, { sealed: true });
     case 'mirror-end': {
       const definition = withDisk(change.target, (disk) => ({ ...disk, mirror: null }));
       return { ...live, mirrors: mirrorsBut(change.target), definition };

@@ -15,7 +15,8 @@ import {
   planUndefine,
 } from '../plan/lifecycle.js';
 import { isRefusal, needLive, refuse } from '../plan/refuse.js';
-import { FerryError, StateError } from '../std/errors.js';
+import type { OperationRecord } from '../journal/journal.js';
+import { FerryError, StateError, messageOf } from '../std/errors.js';
 import { chainsOf, checkRoles, resolveChains } from './chains.js';
 import { filesOf } from './context.js';
 import { canonicalMachine } from './emulator.js';
@@ -23,6 +24,7 @@ import type { Host } from './host.js';
 import { launchPlan } from './launch.js';
 import type { MirrorsAtStart } from './owed.js';
 import { openMoves, resumeMoves, rolesOfMoves, takeMovesBack, takeUp } from './owed.js';
+import { checkTargets } from './targets.js';
 
 /** Facts of this host that a definition is completed with. */
 export function parseContext(host: Host): ParseContext {
@@ -130,6 +132,7 @@ export interface StartHow {
 
 /** A persistent domain (virDomainCreate). */
 export async function startDomain(host: Host, uuid: string, how: StartHow): Promise<DomainRecord> {
+  await settleWaiting(host, uuid);
   await host.operate(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
     if (record.live !== null) return refuse(invalid('domain is already running'));
@@ -151,6 +154,7 @@ export async function createDomain(host: Host, xml: string, how: StartHow): Prom
     throw taken(`domain '${name}' already exists with uuid ${claimed}`);
   host.claims.set(name, uuid);
   try {
+    await settleWaiting(host, uuid);
     await host.operate(uuid, async (record) => {
       checkIdentity(host, definition);
       if (record?.live != null) return refuse(invalid(`domain is already active as '${name}'`));
@@ -164,16 +168,42 @@ export async function createDomain(host: Host, xml: string, how: StartHow): Prom
   return host.known.domain(uuid);
 }
 
+const openOf = async (host: Host, uuid: string): Promise<readonly OperationRecord[]> =>
+  (await host.known.journal.openOperations()).filter(({ domain }) => domain === uuid);
+
+/** One that waits for a person gets another try before its domain starts: with its QEMU gone the cause often is, too. */
+async function settleWaiting(host: Host, uuid: string): Promise<void> {
+  if (host.known.find(uuid)?.live != null) return;
+  for (const operation of await openOf(host, uuid)) {
+    if (operation.attention === null || host.running.has(operation.id)) continue;
+    await host.resumeOperation(operation).catch((error: unknown) => {
+      // If it is open still, the start that follows is refused and says why.
+      host.log.warn({ operation: operation.id, error: messageOf(error) }, 'went on before a start');
+    });
+  }
+}
+
 /** What an operation of its last QEMU left half-way is brought to an end first: its images are not at rest before. */
 async function checkSettled(host: Host, uuid: string): Promise<void> {
   const waiting = new Set((await openMoves(host)).map(({ operation }) => operation));
-  const open = await host.known.journal.openOperations();
-  const found = open.find(({ domain, id }) => domain === uuid && !waiting.has(id));
-  if (found === undefined) return;
-  throw new StateError(
+  const found = (await openOf(host, uuid)).find(({ id }) => !waiting.has(id));
+  if (found !== undefined) throw unsettled(found);
+}
+
+/** What waits for a person has its disks half-way: nothing is built on top of that. */
+export async function checkNoneWaits(host: Host, uuid: string): Promise<void> {
+  const found = (await openOf(host, uuid)).find(({ attention }) => attention !== null);
+  if (found !== undefined) throw unsettled(found);
+}
+
+function unsettled({ id, kind, domainName, attention }: OperationRecord): StateError {
+  const what = `operation ${id} (${kind}) of domain '${domainName}'`;
+  return new StateError(
     'OPERATION_INVALID',
-    `operation ${found.id} (${found.kind}) of domain '${found.domainName}' is not settled yet; wait for it ('ferry ops wait ${found.id}')`,
-    { operation: found.id, next: [`ferry ops show ${found.id}`] },
+    attention === null
+      ? `${what} is not settled yet; wait for it ('ferry ops wait ${id}')`
+      : `${what} is half done and waits for a person: ${attention}; a restart of ferryd tries again`,
+    { operation: id, next: [`ferry ops show ${id}`] },
   );
 }
 
@@ -198,6 +228,7 @@ async function planLaunch(
     id: await known.journal.nextDomainId(),
     pid: 0,
     startTicks: 0,
+    rebooting: false,
     definition: launch.definition,
     state: { state: 'paused', reason: 'starting up' },
     nextIndex,
@@ -230,7 +261,7 @@ export async function destroyDomain(host: Host, uuid: string): Promise<void> {
 }
 
 export async function suspendDomain(host: Host, uuid: string): Promise<void> {
-  await host.operate(uuid, (known) => {
+  await host.operate(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
     const live = needLive(record);
     if (isRefusal(live)) return live;
@@ -238,6 +269,7 @@ export async function suspendDomain(host: Host, uuid: string): Promise<void> {
     if (live.state.state === 'paused') return noChange(record, 'suspend');
     if (live.state.state !== 'running')
       return refuse(invalid(`domain is in state '${live.state.state}' and cannot be suspended`));
+    await checkTargets(host.context.images, record, 'suspend');
     return planSuspend(record, live);
   });
 }
@@ -271,10 +303,7 @@ export async function signalDomain(
     const record = known ?? host.known.domain(uuid);
     const live = needLive(record);
     if (isRefusal(live)) return live;
-    // ACPI knows one button: what the guest's poweroff turns into is decided when it comes (libvirt's fake reboot).
-    if (verb === 'reboot') host.rebooting.add(uuid);
-    else host.rebooting.delete(uuid);
-    return planSignal(record, verb);
+    return planSignal(record, live, verb);
   });
 }
 

@@ -44,6 +44,8 @@ export interface DiskView {
   readonly chain: readonly ImageView[];
   readonly mirror: {
     readonly state: 'copying' | 'ready' | 'pivoting' | 'aborting';
+    /** Why it stands still, and what to do; null when it does not. The guest runs on. */
+    readonly problem: string | null;
     readonly copiedBytes: bigint;
     readonly totalBytes: bigint;
     readonly chain: readonly ImageView[];

@@ -28,6 +28,7 @@ import {
   startDomain,
   undefineDomain,
 } from './domain-verbs.js';
+import { problemText } from './keeper.js';
 import { startMove } from './move-verbs.js';
 import { operationView } from './operations.js';
 import { takeBack } from './owed.js';
@@ -271,6 +272,7 @@ async function mirrorView(
     .find((one) => one.kind === 'move' && one.domain === record.uuid && one.endedAtMs === null);
   return {
     state: mirrorStates[found.mirror.ready],
+    problem: found.record.problem === null ? null : problemText[found.record.problem],
     copiedBytes: info?.current ?? 0n,
     totalBytes: info?.end ?? 0n,
     chain: await Promise.all(

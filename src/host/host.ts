@@ -13,6 +13,7 @@ import type { DomainRecord } from '../domain/record.js';
 import type { EmulatorFacts } from './emulator.js';
 import type { HostContext } from './context.js';
 import { Guest } from './guest.js';
+import { Keeper } from './keeper.js';
 import { Operations } from './operations.js';
 import { resumeMoves, rotationOf, takeUpLater } from './owed.js';
 import { rotateWhatGrew } from './rotate.js';
@@ -25,7 +26,6 @@ export interface Running {
   readonly abort: AbortController;
   /** Null between steps. */
   progress: StepProgress | null;
-  readonly pauses: { readonly what: string; readonly ms: number }[];
   /** Resolves when it is over, however it went. */
   readonly settled: Promise<void>;
 }
@@ -45,12 +45,10 @@ const news: ReadonlySet<string> = new Set([
   'RESUME',
   'RESET',
   'BLOCK_IO_ERROR',
+  'BLOCK_JOB_ERROR',
   'GUEST_PANICKED',
   'WATCHDOG',
 ]);
-
-/** How many operations' pauses are remembered. */
-const PAUSES_KEPT = 200;
 
 export class Host {
   readonly context: HostContext;
@@ -59,15 +57,12 @@ export class Host {
   readonly uuid: string;
   /** Operations by number, while they run. */
   readonly running = new Map<number, Running>();
-  /** Pauses of operations that ended, for who asks afterwards. */
-  readonly pauses = new Map<number, readonly { readonly what: string; readonly ms: number }[]>();
-  /** Domains whose guest is to come up again when it powers off: `reboot` without an agent. */
-  readonly rebooting = new Set<string>();
   /** Domains that are being sealed: their guest's poweroff is an end, whatever `<on_poweroff>` says. */
   readonly sealing = new Set<string>();
   /** Names of domains that are being created. */
   readonly claims = new Map<string, string>();
   readonly operations: Operations;
+  readonly keeper = new Keeper(this);
   private readonly guests = new Map<string, Guest>();
   private readonly schemas = new Map<string, Schema>();
   private readonly looking = new Map<string, { again: boolean }>();
@@ -107,6 +102,11 @@ export class Host {
     return guest;
   }
 
+  /** How many domains are at hand: those that are known, and those that something still goes on about. */
+  get guestCount(): number {
+    return this.guests.size;
+  }
+
   /** By name, by UUID, or by the id of a running domain, as a user types it. */
   resolve(name: string): DomainRecord {
     const record =
@@ -137,15 +137,13 @@ export class Host {
   ): Promise<Started> {
     const guest = this.guestOf(uuid);
     const abort = new AbortController();
-    const pauses: { what: string; ms: number }[] = [];
     let plan: Plan | null = null;
     let running: Running | null = null;
     let announce: (operation: number) => void = () => undefined;
     const announced = new Promise<number>((resolve) => (announce = resolve));
     const onProgress = (progress: StepProgress): void => {
-      pauses.push(...guest.takePauses());
       if (running === null && plan !== null) {
-        running = { id: progress.operation, plan, abort, progress, pauses, settled };
+        running = { id: progress.operation, plan, abort, progress, settled };
         this.running.set(progress.operation, running);
         announce(progress.operation);
       }
@@ -163,14 +161,14 @@ export class Host {
     };
     const performed = perform(planIt, this.deps(guest, abort.signal, onProgress));
     const ended = performed.then(
-      ({ operation, outcome }) =>
-        this.settle(uuid, operation, outcome, [...pauses, ...guest.takePauses()]),
+      ({ operation, outcome }) => this.settle(uuid, operation, outcome),
       async (error: unknown) => {
         if (running !== null) {
           this.running.delete(running.id);
           await this.operations.refresh(running.id);
         }
         if (plan !== null) void this.look(uuid);
+        this.letGo(uuid);
         throw error;
       },
     );
@@ -186,25 +184,26 @@ export class Host {
     abort: AbortController = new AbortController(),
   ): Promise<void> {
     const guest = this.guestOf(plan.domain);
-    const pauses: { what: string; ms: number }[] = [];
     const onProgress = (progress: StepProgress): void => {
-      pauses.push(...guest.takePauses());
       const running = this.running.get(id);
       if (running !== undefined) running.progress = progress;
       this.operations.refreshSoon(id);
     };
     guest.doing = plan.operation;
+    // A job of it may stand still since the former daemon's time.
+    this.keeper.watch(plan.domain);
     const outcome = resume(id, plan, this.deps(guest, abort.signal, onProgress));
     const settled = outcome.then(
       () => undefined,
       () => undefined,
     );
-    this.running.set(id, { id, plan, abort, progress: null, pauses, settled });
+    this.running.set(id, { id, plan, abort, progress: null, settled });
     try {
-      await this.settle(plan.domain, id, await outcome, [...pauses, ...guest.takePauses()]);
+      await this.settle(plan.domain, id, await outcome);
     } finally {
       this.running.delete(id);
       await this.operations.refresh(id);
+      this.letGo(plan.domain);
     }
   }
 
@@ -230,6 +229,7 @@ export class Host {
       .finally(() => {
         this.looking.delete(uuid);
         if (mine.again) void this.look(uuid);
+        this.letGo(uuid);
       });
   }
 
@@ -275,7 +275,20 @@ export class Host {
   /** Lets go of every QEMU; the guests go on, the journal is not closed. */
   async close(): Promise<void> {
     this.closed = true;
+    this.keeper.close();
     await Promise.all([...this.guests.values()].map((guest) => guest.detach()));
+  }
+
+  /** Of a transient domain that ended, or one that never came to be, nothing stays once nothing goes on about it. */
+  private letGo(uuid: string): void {
+    const guest = this.guests.get(uuid);
+    const runs = [...this.running.values()].some(({ plan }) => plan.domain === uuid);
+    if (guest === undefined || guest.isBusy || runs) return;
+    if (this.known.find(uuid) !== null || this.looking.has(uuid)) return;
+    this.guests.delete(uuid);
+    guest.detach().catch((error: unknown) => {
+      this.log.warn({ domain: uuid, error: messageOf(error) }, 'monitor did not close');
+    });
   }
 
   private deps(guest: Guest, signal: AbortSignal, onProgress: (progress: StepProgress) => void) {
@@ -296,32 +309,19 @@ export class Host {
     return this.known.find(uuid)?.owed.some(({ record }) => record.move) === true;
   }
 
-  private async settle(
-    uuid: string,
-    operation: number,
-    outcome: Outcome,
-    pauses: readonly { what: string; ms: number }[],
-  ): Promise<void> {
+  private async settle(uuid: string, operation: number, outcome: Outcome): Promise<void> {
     this.running.delete(operation);
     await this.operations.refresh(operation);
     if (this.operations.get(operation).kind === 'rotate') await resumeMoves(this, uuid);
-    if (pauses.length > 0) this.keepPauses(operation, pauses);
+    const { pauses } = this.operations.get(operation);
     this.log.info({ domain: uuid, operation, outcome: outcome.outcome, pauses }, 'operation ended');
     void this.look(uuid);
     if (outcome.outcome === 'rolled-back') throw outcome.error;
   }
 
-  private keepPauses(
-    operation: number,
-    pauses: readonly { readonly what: string; readonly ms: number }[],
-  ): void {
-    this.pauses.set(operation, pauses);
-    const [oldest] = this.pauses.keys();
-    if (this.pauses.size > PAUSES_KEPT && oldest !== undefined) this.pauses.delete(oldest);
-  }
-
   private onNews(guest: Guest, event: AnyEvent): void {
     for (const listener of this.passers) listener(guest.uuid, event);
+    if (event.event === 'BLOCK_JOB_ERROR') this.keeper.watch(guest.uuid);
     if (news.has(event.event)) void this.look(guest.uuid);
   }
 }

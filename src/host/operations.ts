@@ -1,10 +1,12 @@
 // Operations as doors show them: what the journal says of each, and how far the one that runs is.
 
+import type { MirrorProblem } from '../domain/record.js';
 import type { Journal, OperationRecord } from '../journal/journal.js';
 import { explainStep } from '../plan/explain.js';
 import { NotFoundError } from '../std/errors.js';
 import type { OperationProgress, OperationView } from './ferry-host.js';
 import type { Host, Running } from './host.js';
+import { problemText } from './keeper.js';
 
 /** How many ended operations are shown. */
 const KEPT = 200;
@@ -40,6 +42,8 @@ export class Operations {
   async refresh(id: number): Promise<void> {
     const found = await this.journal.operation(id);
     if (found === null) return;
+    // Last in line, so that a long one that ends just now is not the next to go.
+    this.byId.delete(id);
     this.byId.set(id, found);
     for (const [old, { endedAtMs }] of this.byId) {
       if (this.byId.size <= KEPT) break;
@@ -77,8 +81,11 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
       text: explainStep(step),
       mark: record.steps[i]?.mark ?? 'none',
     })),
-    progress: record.kind === 'move' ? moveProgress(record, running) : null,
-    pauses: running?.pauses ?? host.pauses.get(record.id) ?? [],
+    progress:
+      record.kind === 'move'
+        ? moveProgress(record, running, host.keeper.problem(record.domain))
+        : null,
+    pauses: record.pauses,
   };
 }
 
@@ -93,7 +100,11 @@ const COPY_SHARE = 90;
 const BEFORE_END = 99;
 
 /** Where a move is. What is not READY is never shown as 100 % (law 12). */
-function moveProgress(record: OperationRecord, running: Running | null): OperationProgress {
+function moveProgress(
+  record: OperationRecord,
+  running: Running | null,
+  problem: MirrorProblem | null,
+): OperationProgress {
   const { steps } = record.plan;
   const marks = record.steps.map((step) => step.mark);
   const targets = steps.flatMap((step) =>
@@ -112,7 +123,7 @@ function moveProgress(record: OperationRecord, running: Running | null): Operati
     ? 'done'
     : record.direction === 'back'
       ? 'undoing'
-      : phaseOf(at?.kind ?? null, isSwitched);
+      : phaseOf(at?.kind ?? null, isSwitched, problem);
   return {
     phase,
     percent,
@@ -138,7 +149,8 @@ function fraction({
   return totalBytes === 0n ? 0 : Number((doneBytes * 1000n) / totalBytes) / 1000;
 }
 
-function phaseOf(kind: string | null, isSwitched: boolean): string {
+function phaseOf(kind: string | null, isSwitched: boolean, problem: MirrorProblem | null): string {
+  if (problem !== null && kind === 'wait-ready') return `waiting (${problemText[problem]})`;
   if (isSwitched) return 'merging the overlay';
   switch (kind) {
     case 'copy-image':

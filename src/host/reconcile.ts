@@ -17,6 +17,7 @@ import { QemuError, StateError } from '../std/errors.js';
 import type { ReplyOf } from '../qmp/monitor.js';
 import { filesOf } from './context.js';
 import type { Host } from './host.js';
+import { problemOf } from './keeper.js';
 
 type RunState = ReplyOf<'query-status'>['status'];
 
@@ -101,7 +102,10 @@ async function compare(
     if (found !== null) return found;
   }
   const jobs = live.mirrors.length === 0 ? new Map<string, Job>() : await queryJobs(monitor);
-  const changes = [...stateChanges(live, states[status]), ...readyChanges(record, jobs)];
+  const told = new Map([...jobs].filter(([id]) => !host.keeper.isTrying(record.uuid, id)));
+  const stalls = stallChanges(record, told);
+  if ([...told.values()].some((job) => problemOf(job) !== null)) host.keeper.watch(record.uuid);
+  const changes = [...stateChanges(live, states[status]), ...stalls, ...readyChanges(record, told)];
   if (changes.length > 0) await host.known.journal.record(record.uuid, changes);
   const lost = lostMirrors(record, jobs);
   if (lost.length === 0) return null;
@@ -113,8 +117,8 @@ async function compare(
 function ended(host: Host, live: LiveRecord, pidFile: string): Found {
   const { uuid, onPoweroff } = live.definition;
   if (!host.sealing.has(uuid)) {
-    const again = host.rebooting.delete(uuid) || onPoweroff === 'restart';
-    if (again) return { plan: (record) => planRestart(record) };
+    if (live.rebooting || onPoweroff === 'restart')
+      return { plan: (record) => planRestart(record) };
     if (onPoweroff === 'preserve') return null;
   }
   return {
@@ -163,9 +167,34 @@ function stateChanges(live: LiveRecord, found: DomainState | null): readonly Cha
   ];
 }
 
+/** Law 11: the user is told that a copy stands still, and that it goes on. What stands still is not in step. */
+function stallChanges(record: DomainRecord, jobs: ReadonlyMap<string, Job>): readonly Change[] {
+  return mirrorsOf(record).flatMap(({ disk, mirror, record: known }): readonly Change[] => {
+    const job = jobs.get(mirror.jobId);
+    const problem = job === undefined ? known.problem : problemOf(job);
+    if (problem === known.problem) return [];
+    const { target } = disk;
+    const details = JSON.stringify({
+      disk: target,
+      source: localPath(topOf(disk).source),
+      mirror: localPath(mirror.image.source),
+      ...(problem === null ? {} : { reason: problem }),
+    });
+    const event = problem === null ? 'MIRROR_RESUMED' : 'MIRROR_PAUSED';
+    return [
+      { change: 'mirror-problem', target, problem },
+      ...(problem !== null && mirror.ready === 'yes'
+        ? [{ change: 'mirror-ready', target, ready: 'no' } as const]
+        : []),
+      { change: 'event', event: { type: 'monitor', event, details } },
+    ];
+  });
+}
+
 function readyChanges(record: DomainRecord, jobs: ReadonlyMap<string, Job>): readonly Change[] {
   return mirrorsOf(record).flatMap(({ disk, mirror }): readonly Change[] => {
-    if (mirror.ready !== 'no' || jobs.get(mirror.jobId)?.block?.ready !== true) return [];
+    const job = jobs.get(mirror.jobId);
+    if (mirror.ready !== 'no' || job?.block?.ready !== true || problemOf(job) !== null) return [];
     const path = localPath(topOf(disk).source);
     return [
       { change: 'mirror-ready', target: disk.target, ready: 'yes' },

@@ -7,7 +7,7 @@ import * as nodePath from 'node:path';
 import { z } from 'zod';
 import type { FileFacts, ImageInfo } from '../block/facts.js';
 import type { Format } from '../block/layer.js';
-import { QemuError, StateError, SystemError, messageOf } from '../std/errors.js';
+import { BusyError, QemuError, StateError, SystemError, messageOf } from '../std/errors.js';
 import type { Backing, CopyImage, CreateImage, ImageStore } from './store.js';
 
 const TOOL_TIMEOUT_MS = 60_000;
@@ -43,6 +43,7 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
       await sync(path);
     },
     sync,
+    answer,
     freeBytes,
   };
 }
@@ -249,6 +250,30 @@ async function sync(path: string): Promise<void> {
     await file.close();
   }
   await syncFolder(path);
+}
+
+function answer(path: string, timeoutMs: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('sync', ['--', path], { stdio: ['ignore', 'ignore', 'pipe'] });
+    // It ends when the storage comes back; nobody waits for it.
+    child.unref();
+    let complaint = '';
+    child.stderr.on('data', (text: Buffer) => (complaint += text.toString()));
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      child.stderr.destroy();
+      reject(new BusyError(`${path} (fsync): its storage did not answer within ${timeoutMs} ms`));
+    }, timeoutMs);
+    const end = (error: SystemError | null): void => {
+      clearTimeout(timer);
+      if (error === null) resolve();
+      else reject(error);
+    };
+    child.on('error', (cause) => end(new SystemError(messageOf(cause), { cause })));
+    child.on('close', (code) =>
+      end(code === 0 ? null : new SystemError(`${path} (fsync): ${complaint.trim()}`)),
+    );
+  });
 }
 
 async function syncFolder(path: string): Promise<void> {

@@ -46,5 +46,11 @@ export interface ImageStore {
   truncate(path: string): Promise<void>;
   /** fsync of the file and its folder. */
   sync(path: string): Promise<void>;
+  /**
+   * fsync of a file whose storage may hang, in a process of its own: a thread that hangs with it is lost to the daemon.
+   *
+   * @throws {BusyError} no answer within `timeoutMs`.
+   */
+  answer(path: string, timeoutMs: number): Promise<void>;
   freeBytes(folder: string): Promise<bigint>;
 }

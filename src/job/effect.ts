@@ -20,6 +20,8 @@ export interface EffectContext {
   /** Aborted when the user cancels. Only a `background` step before the commit step ever sees that. */
   readonly signal: AbortSignal;
   readonly progress: (report: StepReport) => void;
+  /** A pause of the guest that was ours and is over: it is journaled with the next entry. */
+  readonly notePause: (what: string, ms: number) => void;
 }
 
 /** One kind of outside effect. `undo` is idempotent; `do` is called again only after the world said `absent` or `partial`. */

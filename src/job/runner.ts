@@ -13,7 +13,7 @@
 // until its domain has a QEMU again.
 
 import type { Change } from '../domain/record.js';
-import type { Entry, Mark } from '../journal/entry.js';
+import type { Entry, Mark, Pause } from '../journal/entry.js';
 import { isRecordOnly } from '../journal/applied.js';
 import type { Progress } from '../journal/fold.js';
 import { fold } from '../journal/fold.js';
@@ -66,7 +66,7 @@ export async function resume<W>(
   plan: Plan,
   deps: RunnerDeps<W>,
 ): Promise<Outcome> {
-  const run = { operation, plan, deps };
+  const run = { operation, plan, deps, pauses: [] };
   return await toTheEnd(run, await locked(run, () => advance(run, null)));
 }
 
@@ -93,9 +93,9 @@ export async function perform<W>(
     if ('refusal' in plan) throw plan.refusal;
     if (isRecordOnly(plan)) {
       const { operation } = await journal.commitAtOnce(plan);
-      return [{ operation, plan, deps }, { outcome: 'committed' }];
+      return [{ operation, plan, deps, pauses: [] }, { outcome: 'committed' }];
     }
-    const begun = { operation: await journal.begin(plan), plan, deps };
+    const begun = { operation: await journal.begin(plan), plan, deps, pauses: [] };
     return [begun, await advance(begun, null)];
   });
   return { operation: run.operation, plan: run.plan, outcome: await toTheEnd(run, next) };
@@ -105,6 +105,8 @@ interface Run<W> {
   readonly operation: number;
   readonly plan: Plan;
   readonly deps: RunnerDeps<W>;
+  /** Pauses that no entry has taken along yet. */
+  readonly pauses: Pause[];
 }
 
 /** What comes after a hold of the lock: the end, or a step to be done without it. */
@@ -347,11 +349,18 @@ async function progressOf<W>({ operation, plan, deps }: Run<W>): Promise<Progres
   );
 }
 
-const append = async <W>(
-  { operation, deps }: Run<W>,
+async function append<W>(
+  { operation, deps, pauses }: Run<W>,
   entry: Entry,
   changes: readonly Change[] = [],
-) => await deps.journal.append(operation, entry, changes);
+): Promise<void> {
+  const noted = pauses.splice(0);
+  await deps.journal.append(
+    operation,
+    noted.length === 0 ? entry : { ...entry, pauses: noted },
+    changes,
+  );
+}
 
 function tell<W>(
   { operation, plan, deps }: Run<W>,
@@ -378,6 +387,7 @@ function partsOf<W>(run: Run<W>, i: number): Parts<W> {
     operation,
     signal: (cancellable ? deps.signal : undefined) ?? never,
     progress: (report) => tell(run, i, 'doing', report),
+    notePause: (what, ms) => void run.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),
   };
   return { step, effect, context };
 }

@@ -100,6 +100,7 @@ export function operationOf({
     waiting: progress.waiting,
     commitAt: plan.commitAt,
     steps: plan.steps.map(({ kind }, i) => ({ kind, mark: progress.marks[i] ?? 'none' })),
+    pauses: entries.flatMap(({ entry }) => entry.pauses ?? []),
     plan,
     entries,
   };

@@ -1,7 +1,18 @@
 // What a journal says of one operation, in the order in which it became durable. Append-only.
 
+/** A time that the guest stood still because of us. */
+export interface Pause {
+  readonly what: string;
+  readonly ms: number;
+}
+
 /** One line of an operation's journal. */
-export type Entry =
+export type Entry = Line & {
+  /** Measured since the line before. They come with the next line anyway, so no write of theirs stands in a pause. */
+  readonly pauses?: readonly Pause[];
+};
+
+type Line =
   /** On disk before the step is begun, so that a crash finds it worth asking the world about. */
   | { readonly type: 'doing'; readonly step: number }
   | { readonly type: 'done'; readonly step: number }

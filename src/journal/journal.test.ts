@@ -273,11 +273,22 @@ fact(
           { kind: 'create-image', mark: 'doing' },
           { kind: 'record', mark: 'none' },
         ],
+        pauses: [],
       },
     ]);
   },
   { nowMs: () => 3 },
 );
+
+fact('pauses of the guest are there again after the process died', async (bench) => {
+  const id = await bench.journal.begin(plan);
+  const [first, second, third] = [1, 2, 3].map((ms) => ({ what: 'snapshot', ms: ms + 0.5 }));
+  assert.ok(first !== undefined && second !== undefined && third !== undefined);
+  await bench.journal.append(id, { type: 'done', step: 0, pauses: [first, second] });
+  await bench.journal.append(id, { type: 'attention', reason: 'look', pauses: [third] });
+  const journal = await bench.reopen();
+  assert.deepEqual((await journal.operation(id))?.pauses, [first, second, third]);
+});
 
 fact('operations come newest first, of one domain if asked', async ({ journal }) => {
   for (const domain of [uuid, other, uuid]) await journal.begin({ ...plan, domain });

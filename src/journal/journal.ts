@@ -5,7 +5,7 @@
 import type { DomainEvent } from '../domain/events.js';
 import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
 import type { Plan, StepKind } from '../plan/step.js';
-import type { Direction, Entry, Mark } from './entry.js';
+import type { Direction, Entry, Mark, Pause } from './entry.js';
 
 /** A change that is durable now. `seq` is the number of the event that it is; null when it is none. */
 export interface AppliedChange {
@@ -55,6 +55,8 @@ export interface OperationSummary {
   readonly waiting: string | null;
   readonly commitAt: number;
   readonly steps: readonly { readonly kind: StepKind; readonly mark: Mark }[];
+  /** In the order in which they were measured. */
+  readonly pauses: readonly Pause[];
 }
 
 /** One operation, whole. */

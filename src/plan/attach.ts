@@ -130,6 +130,7 @@ export function attachOwed({ owed, disk, nextIndex: first, facts }: TakeUp): {
   const { sealed: _, ...before } = owed.record;
   const record: MirrorRecord = {
     ...before,
+    problem: null,
     jobId: copyJobId(disk.target, twin),
     filter: filterNode(twin),
   };

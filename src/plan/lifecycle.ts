@@ -129,8 +129,23 @@ export function planResume(record: DomainRecord, live: LiveRecord): Plan {
   return plan('resume', record, [{ kind: 'resume-guest', when: 'always', changes }]);
 }
 
-export const planSignal = (record: DomainRecord, verb: 'shutdown' | 'reboot' | 'reset'): Plan =>
-  plan(verb, record, [{ kind: 'signal-guest', signal: verb === 'reset' ? 'reset' : 'powerdown' }]);
+/**
+ * ACPI knows one button: what the guest's poweroff turns into is decided when it comes (libvirt's fake reboot), and is
+ * known before the button is pressed, because a guest may be fast.
+ */
+export function planSignal(
+  record: DomainRecord,
+  live: LiveRecord,
+  verb: 'shutdown' | 'reboot' | 'reset',
+): Plan {
+  const on = verb === 'reboot';
+  const known: readonly Step[] =
+    live.rebooting === on ? [] : [{ kind: 'record', changes: [{ change: 'rebooting', on }] }];
+  return plan(verb, record, [
+    ...known,
+    { kind: 'signal-guest', signal: verb === 'reset' ? 'reset' : 'powerdown' },
+  ]);
+}
 
 /** A guest that powered off and is to come up again: QEMU stays (libvirt's fake reboot). */
 export const planRestart = (record: DomainRecord): Plan =>
@@ -139,7 +154,11 @@ export const planRestart = (record: DomainRecord): Plan =>
     {
       kind: 'resume-guest',
       when: 'always',
-      changes: [{ change: 'event', event: { type: 'reboot' } }],
+      changes: [
+        { change: 'rebooting', on: false },
+        { change: 'state', state: { state: 'running', reason: 'booted' } },
+        { change: 'event', event: { type: 'reboot' } },
+      ],
     },
   ]);
 
@@ -179,8 +198,6 @@ export function planStop(
   ];
   if (sealed.length === 0 || sealMs === null) return plan(operation, record, steps);
   return plan(operation, record, [
-    // Without an effect on a guest that powered off; one that did not must not write while its mirrors end.
-    { kind: 'pause-guest' },
     { kind: 'seal', disks: sealed.map(sealDisk), timeoutMs: sealMs },
     { kind: 'close-sealed', disks: sealed.map(sealDisk) },
     ...steps,

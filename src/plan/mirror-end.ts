@@ -252,6 +252,13 @@ function pivotPlan(
   also: readonly Change[],
 ): Plan | Refusal {
   const unready = mirrors.find(({ mirror }) => mirror.ready !== 'yes');
+  if (unready !== undefined && unready.record.problem !== null) {
+    return refuse(
+      invalid(
+        `the mirror of disk '${unready.disk.target}' stands still (${unready.record.problem}) and is not in step; make ${showSource(unready.mirror.image.source)} writable, it goes on by itself`,
+      ),
+    );
+  }
   if (unready !== undefined) {
     return refuse(
       new StateError(

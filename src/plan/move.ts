@@ -233,6 +233,7 @@ function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
           made: 'ours',
           snapshot: null,
           move: true,
+          problem: null,
         },
         copyMode: 'background',
       },

@@ -211,7 +211,8 @@ function mirrorChange({ before, epoch }: Turn): Change {
     jobId,
   };
   const { target } = before;
-  const record = { target, jobId, filter, made: 'ours', snapshot: null, move: true } as const;
+  const owner = { made: 'ours', snapshot: null, move: true, problem: null } as const;
+  const record = { target, jobId, filter, ...owner };
   return { change: 'mirror', mirror: record, disk: shown };
 }
 

@@ -282,6 +282,7 @@ function overlayDisk(
       made,
       snapshot: request.keepMetadata ? request.snapshot.name : null,
       move: false,
+      problem: null,
     },
     copyMode: 'background',
   } as const;

@@ -150,7 +150,7 @@ interface Steps {
   /** Puts a new layer with a mirror on top of mirrored disks, in one pause; leaves the guest stopped, `resume-guest` follows. */
   rotate: { readonly disks: readonly RotateDisk[] };
   /**
-   * Ends the READY mirrors of a guest that stands still so that each target equals its source, within a time limit; what
+   * Stops the CPUs and ends READY mirrors so that each target equals its source, within a time limit; what
    * does not end in it is not sealed, and ends with its QEMU. Makes known which were sealed.
    */
   seal: { readonly disks: readonly SealDisk[]; readonly timeoutMs: number };

@@ -76,6 +76,14 @@ async function nothingLost(lab: Lab, guest: LabGuest, images: readonly string[])
   assert.ok(verdict.ok, JSON.stringify(verdict));
 }
 
+/** Pauses of all operations, the newest first. */
+async function pausesOf(lab: Lab) {
+  const operations = JSON.parse(await lab.mustFerry('ops', '--all', '--json')) as readonly {
+    readonly pauses: readonly { readonly what: string; readonly ms: number }[]; // our own CLI
+  }[];
+  return operations.flatMap(({ pauses }) => pauses);
+}
+
 test('two disks are mirrored by virsh and go over together by libvirt-python', async () => {
   await withLab('reopen', async (lab) => {
     const guest = await running(lab, 2);
@@ -114,6 +122,16 @@ test('two disks are mirrored by virsh and go over together by libvirt-python', a
       new RegExp(`file='${lab.b}/vda.snap'`),
     );
     await nothingLost(lab, guest, await sources(lab));
+
+    const pauses = await pausesOf(lab);
+    assert.deepEqual(
+      pauses.map(({ what }) => what),
+      ['pivot', 'snapshot'],
+    );
+    assert.ok(pauses.every(({ ms }) => ms > 0));
+    await lab.daemons.at(-1)?.kill9();
+    await lab.ferryd();
+    assert.deepEqual(await pausesOf(lab), pauses, 'a later daemon knows them too');
 
     // Law 13: the layer that was live is not any more.
     const stale = guest.xml.replace(guest.files[0] ?? '', join(lab.a, 'vda.snap'));

@@ -108,6 +108,7 @@ export class FerryBench {
       id: 1,
       pid: 1,
       startTicks: 1,
+      rebooting: false,
       definition: definitionOf(targets, true),
       state: { state: 'running', reason: 'booted' },
       nextIndex: 10,
@@ -169,6 +170,7 @@ export class FerryBench {
         definition: { ...resolved, disks },
         state,
         nextIndex,
+        rebooting: false,
         mirrors: [],
       },
       qemu: commandLine(disks),
@@ -241,7 +243,6 @@ export class FerryBench {
       identify: async () => (this.qemu.alive ? { pid: 1, startTicks: 1 } : null),
       killQemu: async () => this.qemu.kill(),
       createNvram: async () => undefined,
-      notePause: () => undefined,
     };
   }
 

@@ -56,6 +56,7 @@ export function productStore(storage: FakeStorage): ImageStore {
       empty.add(path);
     },
     sync,
+    answer: async (path) => await sync(path),
     freeBytes: async () => 1n << 40n,
   };
 }

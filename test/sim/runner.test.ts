@@ -66,6 +66,37 @@ test('a plan that meets no trouble leaves this journal', async () => {
   );
 });
 
+test('pauses come with the next entry, rounded, and cost no entry of their own', async () => {
+  const journal = await journalOfToy();
+  const effects = effectsBut('resume-guest', {
+    do: async (_step, world, { notePause }) => {
+      await world.cont();
+      notePause('pivot', 12.345);
+    },
+  });
+  await once(journal, new ToyWorld(), { effects });
+  const entries = await journal.entries((await journal.operations())[0]?.id ?? 0);
+  const told = entries.flatMap(({ entry }) => (entry.pauses === undefined ? [] : [entry]));
+  assert.deepEqual(told, [{ type: 'done', step: 9, pauses: [{ what: 'pivot', ms: 12.3 }] }]);
+  const plain = await journalOfToy();
+  await once(plain, new ToyWorld());
+  const [{ id } = { id: 0 }] = await plain.operations();
+  assert.equal((await plain.entries(id)).length, entries.length);
+});
+
+test('a pause of a step that failed comes with what turns the operation round', async () => {
+  const journal = await journalOfToy();
+  const effects = effectsBut('open-node', {
+    do: async (_step, _world, { notePause }) => {
+      notePause('taken back', 1);
+      throw new Error('boom');
+    },
+  });
+  await once(journal, new ToyWorld(), { effects });
+  const [operation] = await journal.operations();
+  assert.deepEqual(operation?.pauses, [{ what: 'taken back', ms: 1 }]);
+});
+
 test('a failure before the commit step is undone in reverse order', async () => {
   const journal = await journalOfToy();
   const world = new ToyWorld();

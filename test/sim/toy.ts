@@ -336,6 +336,7 @@ export async function factsAfter(plan: Plan): Promise<string> {
       operation: 0,
       signal: new AbortController().signal,
       progress: () => undefined,
+      notePause: () => undefined,
     });
   }
   return await world.facts();

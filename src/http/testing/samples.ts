@@ -64,6 +64,7 @@ export const vda: DiskView = {
   ],
   mirror: {
     state: 'copying',
+    problem: null,
     // More than 99 %: what is shown must stay below 100 until QEMU says READY.
     copiedBytes: 10n * GiB - 1n,
     totalBytes: 10n * GiB,

@@ -113,7 +113,7 @@ async function untilReady(
     }
     const jobs = await queryJobs(monitor);
     const blocks = ids.map((id) => jobs.get(id)?.block ?? null);
-    if (blocks.every((block) => block?.ready === true)) return;
+    if (blocks.every((block) => block?.ready === true && block['io-status'] === 'ok')) return;
     context.progress({
       doneBytes: blocks.reduce((sum, block) => sum + (block?.offset ?? 0n), 0n),
       totalBytes: blocks.reduce((sum, block) => sum + (block?.len ?? 0n), 0n),
@@ -152,8 +152,9 @@ export const sealJob: Effect<StepOf<'seal-job'>, DomainWorld> = {
 async function seal(monitor: Monitor, jobId: string): Promise<void> {
   const job = (await queryJobs(monitor)).get(jobId);
   if (job === undefined) return;
-  if (job.block?.ready !== true || job.info.status === 'concluded')
-    return await cancel(monitor, jobId);
+  // What an error paused is no exact point in time, and QEMU ends it by force only.
+  const isWhole = job.block?.ready === true && job.block['io-status'] === 'ok';
+  if (!isWhole || job.info.status === 'concluded') return await cancel(monitor, jobId);
   await monitor.execute('block-job-cancel', { device: jobId });
   try {
     // With auto-finalize off a soft end stops at `pending` and holds the guest's writes there: finalize at once.

@@ -12,9 +12,8 @@ import type { Monitor } from '../../qmp/monitor.js';
 import type { Job } from '../../qmp/jobs.js';
 import { queryJobs, waitJob, waitJobs } from '../../qmp/jobs.js';
 import { present } from '../../std/assert.js';
-import { within } from '../../std/deadline.js';
 import { QemuError, StateError, messageOf } from '../../std/errors.js';
-import type { Effect } from '../effect.js';
+import type { Effect, EffectContext } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 import { ifAlive, needMonitor } from '../world.js';
 import { cancel, startActiveCommit } from './jobs.js';
@@ -32,7 +31,7 @@ const HEALTH_TIMEOUT_MS = 1000;
 const SETTLE_TIMEOUT_MS = 30_000;
 
 export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
-  async do({ disks }, world) {
+  async do({ disks }, world, context) {
     const monitor = await world.monitor();
     if (monitor === null) return await commitWithoutQemu(disks, world);
     try {
@@ -41,7 +40,7 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
       // Once all have switched, on is nearer than back, and from a commit there is no way back: its base has a parent.
       if (await hasSwitched(monitor, disks).catch(() => false)) return;
       // Behind the commit step nobody would undo it, and a guest must never be left standing.
-      await backOut(disks, world).catch((second: unknown) => {
+      await backOut(disks, world, context).catch((second: unknown) => {
         throw new QemuError(`${messageOf(error)}; and the way back failed: ${messageOf(second)}`, {
           cause: error,
         });
@@ -49,7 +48,7 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
       throw error;
     }
   },
-  undo: ({ disks }, world) => backOut(disks, world),
+  undo: ({ disks }, world, context) => backOut(disks, world, context),
   async probe({ disks }, world) {
     const monitor = await world.monitor();
     if (monitor === null) return 'absent';
@@ -74,9 +73,11 @@ async function switchOver(
   if (!disks.every((disk) => roots.has(disk.to))) {
     await commitAgain(monitor, disks, roots);
     await prepare(monitor, disks, world);
+    const isOurs = await isToRun(world);
+    completing.set(monitor, new Set());
     const stoppedAt = performance.now();
     await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
-    pauses.set(monitor, stoppedAt);
+    if (isOurs) pauses.set(monitor, stoppedAt);
     await complete(monitor, disks);
     await checkRoots(monitor, disks);
   }
@@ -108,6 +109,11 @@ const pauses = new WeakMap<Monitor, number>();
 export function notePauseFrom(monitor: Monitor): void {
   pauses.set(monitor, performance.now());
 }
+/**
+ * Jobs that were told to complete, by monitor; no entry: of a former daemon, so it is not known. Such a job is never
+ * left to itself: as soon as all is copied it is pending, and holds the writes of a running guest for ever.
+ */
+const completing = new WeakMap<Monitor, Set<string>>();
 
 export function pauseOf(monitor: Monitor): number | null {
   const since = pauses.get(monitor);
@@ -132,7 +138,7 @@ async function commitAgain(
     await startActiveCommit(monitor, { jobId, device: from, base: to, filter: `${jobId}-f` });
   }
   const ids = again.map((disk) => disk.jobId);
-  if (ids.length > 0) await waitJobs(monitor, ids, ['ready'], COMMIT_TIMEOUT_MS);
+  if (ids.length > 0) await waitJobs(monitor, ids, ['ready'], COMMIT_TIMEOUT_MS, 'throw');
 }
 
 /** While the guest runs: are the jobs fit, is the target alive; and flush, so that `stop` has little to do (11 × shorter). */
@@ -193,13 +199,12 @@ export async function checkHealth(
   doing = 'pivot',
 ): Promise<void> {
   if (disk.path === null) return;
-  const what = `${doing} ${disk.target}: ${disk.path}`;
-  await within(world.images.sync(disk.path), SETTLE_TIMEOUT_MS, `${what} (fsync)`);
-  await within(
-    world.images.sync(disk.path),
-    HEALTH_TIMEOUT_MS,
-    `${what} (fsync), so it is left alone now`,
-  );
+  for (const timeoutMs of [SETTLE_TIMEOUT_MS, HEALTH_TIMEOUT_MS]) {
+    await world.images.answer(disk.path, timeoutMs).catch((cause: unknown) => {
+      const text = `${doing} ${disk.target}: ${messageOf(cause)}, so it is left alone now`;
+      throw new StateError('OPERATION_INVALID', text, { cause });
+    });
+  }
 }
 
 async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
@@ -210,14 +215,17 @@ async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<
     ids,
     ['ready', 'waiting', 'pending', 'concluded'],
     PENDING_TIMEOUT_MS,
+    'throw',
   );
   const untouched = disks.filter((disk) => jobs.get(disk.jobId)?.info.status === 'ready');
   const swings = untouched.flatMap((disk) => disk.swing ?? []);
   if (swings.length > 0) {
     await monitor.execute('blockdev-reopen', { options: swings });
   }
+  for (const { jobId } of untouched) completing.get(monitor)?.add(jobId);
   await Promise.all(untouched.map((disk) => monitor.execute('job-complete', { id: disk.jobId })));
-  const ready = await waitJobs(monitor, ids, ['pending', 'concluded'], PENDING_TIMEOUT_MS);
+  // A target that takes no more will not do so while we wait, and the guest stands still meanwhile.
+  const ready = await waitJobs(monitor, ids, ['pending', 'concluded'], PENDING_TIMEOUT_MS, 'throw');
   const pending = ids.filter((id) => ready.get(id)?.info.status === 'pending');
   await Promise.all(pending.map((id) => monitor.execute('job-finalize', { id })));
   const over = await waitJobs(monitor, ids, ['concluded'], CONCLUDED_TIMEOUT_MS);
@@ -235,23 +243,31 @@ async function checkRoots(monitor: Monitor, disks: readonly PivotDisk[]): Promis
 }
 
 /** All disks back on their source, jobs that went too far cancelled, the guest as its record says. Law 5. */
-async function backOut(disks: readonly PivotDisk[], world: DomainWorld): Promise<void> {
+async function backOut(
+  disks: readonly PivotDisk[],
+  world: DomainWorld,
+  { notePause }: EffectContext,
+): Promise<void> {
   await ifAlive(world, async (monitor) => {
+    const { running } = await monitor.execute('query-status', {});
     const jobs = await queryJobs(monitor);
-    for (const disk of disks) {
-      const status = jobs.get(disk.jobId)?.info.status;
+    for (const { jobId } of disks) {
+      const status = jobs.get(jobId)?.info.status ?? 'null';
+      if (status === 'concluded' || status === 'null') continue;
       // A job that is only READY is left: a failed swing or a stop that took too long costs nothing.
-      if (status === 'waiting' || status === 'pending')
-        await monitor.execute('job-cancel', { id: disk.jobId });
-      if (status === 'waiting' || status === 'pending' || status === 'aborting') {
-        await waitJob(monitor, disk.jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
-      }
+      const isAsked = completing.get(monitor)?.has(jobId) ?? !running;
+      const isToEnd = isAsked || status === 'waiting' || status === 'pending';
+      if (isToEnd && status !== 'aborting') await monitor.execute('job-cancel', { id: jobId });
+      if (isToEnd || status === 'aborting')
+        await waitJob(monitor, jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
     }
+    completing.delete(monitor);
     const roots = await rootsOf(monitor);
     for (const disk of disks.filter((d) => roots.has(d.to))) await switchBack(monitor, disk);
     await swingBack(monitor, disks);
     await resumeIfRunning(monitor, world);
-    pauses.delete(monitor);
+    const ms = pauseOf(monitor);
+    if (ms !== null) notePause('pivot that was taken back', ms);
   });
 }
 
@@ -297,10 +313,13 @@ async function commitWithoutQemu(disks: readonly PivotDisk[], world: DomainWorld
   }
 }
 
+/** Whether the guest stands still only because of us; one that its user suspended does not. */
+export const isToRun = async (world: DomainWorld): Promise<boolean> =>
+  (await world.record())?.live?.state.state === 'running';
+
 /** `cont`, unless the guest's user had suspended it. */
 export async function resumeIfRunning(monitor: Monitor, world: DomainWorld): Promise<void> {
-  const record = await world.record();
-  if (record?.live?.state.state !== 'running') return;
+  if (!(await isToRun(world))) return;
   const { status } = await monitor.execute('query-status', {});
   if (status === 'paused' || status === 'prelaunch') await monitor.execute('cont', {});
 }

@@ -40,6 +40,8 @@ async function sealAll(
   world: DomainWorld,
 ): Promise<void> {
   await Promise.all(disks.map((disk) => checkHealth(disk, world, 'seal')));
+  // Nothing to one that powered off; any other must not write while its mirrors end.
+  await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
   const jobs = await queryJobs(monitor);
   const ids = disks.map((disk) => disk.jobId).filter((id) => jobs.has(id));
   for (const id of ids)
@@ -52,6 +54,7 @@ async function sealAll(
   await waitJobs(monitor, ids, ['concluded'], SEAL_TIMEOUT_MS);
 }
 
+const STOP_TIMEOUT_MS = 15_000;
 const SEAL_TIMEOUT_MS = 60_000;
 
 /** Closes the targets of sealed mirrors, which flushes them; then QEMU may be killed in any way. */

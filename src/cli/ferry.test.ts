@@ -427,6 +427,7 @@ test('move --progress=json is one object a line, the last one the end', async (t
   assert.deepEqual(on.host.calls.find(([verb]) => verb === 'startMove')?.[2], {
     disks: ['vda'],
     to: join(on.directory, 'rel'),
+    rotateBytes: 1n << 30n,
   });
 });
 

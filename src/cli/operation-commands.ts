@@ -55,9 +55,8 @@ export function addOperationCommands(program: Command, open: () => Session): voi
     .option('--detach', 'do not wait: print the operation and return')
     .option(
       '--rotate <size>',
-      'size of the live layer above which a fresh one goes on top of it, so that a crash costs no more: 256M, 4G, off',
+      'size of the live layer above which a fresh one goes on top of it, so that a crash costs no more (256M, 4G, off; default: 1G)',
       rotateSize,
-      defaultRotateBytes,
     )
     .addOption(progressOption())
     .addHelpText(
@@ -148,7 +147,7 @@ function rotateSize(text: string): bigint | null {
 
 interface MoveOptions {
   readonly to: string;
-  readonly rotate: bigint | null;
+  readonly rotate?: bigint | null;
   readonly detach?: true;
   readonly progress: ProgressKind;
 }
@@ -166,7 +165,7 @@ async function moveDisks(
   const started = await client.startMove(domain, {
     disks: targets,
     to,
-    rotateBytes: options.rotate,
+    rotateBytes: options.rotate === undefined ? defaultRotateBytes : options.rotate,
   });
   if (options.detach === true) {
     const text = `Operation ${started.id} moves ${targets.join(', ')} to ${to}`;

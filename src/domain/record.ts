@@ -8,6 +8,7 @@ import type { Definition } from './definition.js';
 import type { Disk, DiskMirror } from './disk.js';
 import { imagesOf } from './disk.js';
 import type { DomainEvent } from './events.js';
+import { mapOwed, owedAfterStop, owedBut, withOwed } from './owed.js';
 import type { Snapshot } from './snapshot.js';
 import type { DomainState } from './state.js';
 
@@ -312,41 +313,6 @@ function start(record: DomainRecord | null, live: LiveRecord): DomainRecord {
   return { ...(record ?? transient), live, chains };
 }
 
-const owedBut = (record: DomainRecord, target: string): readonly OwedMirror[] =>
-  record.owed.filter((owed) => owed.record.target !== target);
-
-function mapOwed(
-  record: DomainRecord,
-  target: string,
-  change: (owed: OwedMirror) => OwedMirror,
-): DomainRecord {
-  const { owed } = record;
-  if (!owed.some((one) => one.record.target === target)) return record;
-  return { ...record, owed: owed.map((one) => (one.record.target === target ? change(one) : one)) };
-}
-
-/** What was owed before, and every mirror that ends now. */
-function owedAfterStop({ live, owed }: DomainRecord, sinceSeconds: number): readonly OwedMirror[] {
-  const ends = (live?.mirrors ?? []).flatMap((record): readonly OwedMirror[] => {
-    const disk = live?.definition.disks.find(({ target }) => target === record.target);
-    if (disk?.mirror == null || disk.source === null) return [];
-    const { mirror, source } = disk;
-    const unindexed = (image: Image): Image => ({ ...image, index: null });
-    return [
-      {
-        record,
-        source,
-        image: unindexed(mirror.image),
-        below: mirror.backing.map(unindexed),
-        sinceSeconds,
-        stamp: null,
-      },
-    ];
-  });
-  const ended = new Set(ends.map(({ record }) => record.target));
-  return [...owed.filter(({ record }) => !ended.has(record.target)), ...ends];
-}
-
 /** Children of the deleted snapshot get its parent; if it was current, its parent becomes current (virDomainSnapshotDelete METADATA_ONLY). */
 function deleteSnapshot(record: DomainRecord, name: string): DomainRecord {
   const gone = record.snapshots.find((s) => s.name === name);
@@ -415,7 +381,7 @@ function mapDisk(definition: Definition, target: string, change: (disk: Disk) =>
   };
 }
 
-type LiveChange = Extract<
+export type LiveChange = Extract<
   Change,
   {
     readonly change:
@@ -436,29 +402,6 @@ function changeLive(before: DomainRecord, change: LiveChange): DomainRecord {
   const record = withOwed(before, change);
   // A QEMU that died in between took all of this with it.
   return record.live === null ? record : { ...record, live: liveAfter(record.live, change) };
-}
-
-/** What a change of a mirror is to one that is owed. */
-function withOwed(record: DomainRecord, change: LiveChange): DomainRecord {
-  switch (change.change) {
-    case 'mirror':
-      return { ...record, owed: owedBut(record, change.mirror.target) };
-    case 'mirror-end':
-      return { ...record, owed: owedBut(record, change.target) };
-    case 'mirror-owner':
-      return mapOwed(record, change.target, (owed) => ({
-        ...owed,
-        record: { ...owed.record, snapshot: change.snapshot },
-      }));
-    case 'identify':
-    case 'state':
-    case 'rebooting':
-    case 'next-index':
-    case 'mirror-ready':
-    case 'mirror-problem':
-    case 'mirror-sealed':
-      return record;
-  }
 }
 
 function liveAfter(live: LiveRecord, change: LiveChange): LiveRecord {

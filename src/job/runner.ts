@@ -21,6 +21,8 @@ import { NeedsOperatorError, StateError } from '../std/errors.js';
 import type { Effect, EffectContext, Effects, Probe, StepReport } from './effect.js';
 import type { Action } from './recover.js';
 import { decide } from './recover.js';
+import type { Resolution } from './resolve.js';
+import { resolutionEntry, undecidedStep } from './resolve.js';
 
 export interface StepProgress {
   readonly operation: number;
@@ -59,6 +61,37 @@ export async function resume<W>(
 ): Promise<Outcome> {
   const run = { operation, plan, deps };
   return await toTheEnd(run, await locked(run, () => advance(run, null)));
+}
+
+/**
+ * A person's word on an operation that waits for one, and the way on from there.
+ *
+ * Resolves when the word is durable; `ended` is what `resume` gives.
+ *
+ * @throws the refusal of what does not fit; nothing was written then.
+ */
+export async function resolve<W>(
+  operation: number,
+  plan: Plan,
+  resolution: Resolution,
+  deps: RunnerDeps<W>,
+): Promise<{ readonly ended: Promise<Outcome> }> {
+  const run = { operation, plan, deps };
+  await locked(run, async () => {
+    const at = await progressOf(run);
+    const commitStep = plan.commitAt - 1;
+    const isAtCommit = at.direction === 'forward' && undecidedStep(at) === commitStep;
+    // What the world knows by now counts more than what anybody believes.
+    const asksBack = resolution.direction === 'back' && isAtCommit;
+    const known: Resolution =
+      asksBack && (await ask(run, commitStep)) === 'done'
+        ? { ...resolution, was: 'done' }
+        : resolution;
+    const entry = resolutionEntry(operation, plan, at, known);
+    if ('refusal' in entry) throw entry.refusal;
+    await append(run, entry);
+  });
+  return { ended: resume(operation, plan, deps) };
 }
 
 export interface Performed {
@@ -291,7 +324,17 @@ const isCancelled = <W>({ plan, deps }: Run<W>, i: number): boolean =>
 
 async function ask<W>(run: Run<W>, i: number): Promise<Probe> {
   const { step, effect } = partsOf(run, i);
-  return await effect.probe(step, run.deps.world).catch(() => 'unknown' as const);
+  const found = await effect.probe(step, run.deps.world).catch(() => 'unknown' as const);
+  return found === 'unknown' ? await answered(run, i) : found;
+}
+
+/** What a person said of step `i` stands in for the world, once: the new `doing` uses it up. */
+async function answered<W>(run: Run<W>, i: number): Promise<Probe> {
+  const { answer } = await progressOf(run);
+  if (answer?.of !== i) return 'unknown';
+  const again: Entry = { type: 'doing', step: i };
+  await append(run, again);
+  return answer.was;
 }
 
 async function changesOf<W>(run: Run<W>, i: number): Promise<readonly Change[]> {

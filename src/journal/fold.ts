@@ -1,7 +1,7 @@
 // The one fold over a journal: runner, recovery, `ferry ops show` and the console all see an operation through it.
 
 import { assert } from '../std/assert.js';
-import type { Direction, Entry, Mark } from './entry.js';
+import type { Answer, Direction, Entry, Mark } from './entry.js';
 
 /** How far an operation is. */
 export interface Progress {
@@ -13,6 +13,8 @@ export interface Progress {
   readonly reason: string | null;
   /** Why it waits for a person; null when it does not. */
   readonly attention: string | null;
+  /** A person's word that nobody has acted on yet. */
+  readonly answer: Answer | null;
   readonly ended: 'committed' | 'rolled-back' | null;
 }
 
@@ -23,6 +25,7 @@ export function fold(entries: readonly Entry[], stepCount: number): Progress {
     direction: 'forward',
     reason: null,
     attention: null,
+    answer: null,
     ended: null,
   };
   for (const entry of entries) {
@@ -44,12 +47,23 @@ function advance(at: Omit<Progress, 'marks'>, entry: Entry): Omit<Progress, 'mar
     case 'doing':
     case 'done':
     case 'undone':
-      return at.attention === null ? at : { ...at, attention: null };
+      return { ...at, attention: null, answer: at.answer?.of === entry.step ? null : at.answer };
     case 'rollback':
       return { ...at, attention: null, direction: 'back', reason: at.reason ?? entry.reason };
     case 'attention':
-      return { ...at, attention: entry.reason };
+      return { ...at, attention: entry.reason, answer: null };
+    case 'resolved':
+      return resolved({ ...at, attention: null, answer: entry.answer }, entry);
     case 'end':
       return { ...at, attention: null, ended: entry.outcome, reason: entry.reason ?? at.reason };
   }
+}
+
+function resolved(
+  at: Omit<Progress, 'marks'>,
+  { direction, by }: Extract<Entry, { readonly type: 'resolved' }>,
+): Omit<Progress, 'marks'> {
+  // Turned round once, for good: nobody's word makes what is undone be done again.
+  if (direction === 'forward') return at;
+  return { ...at, direction, reason: at.reason ?? `rolled back by ${by}` };
 }

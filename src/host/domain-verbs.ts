@@ -18,6 +18,7 @@ import {
   planUndefine,
 } from '../plan/lifecycle.js';
 import { isRefusal, needLive, refuse } from '../plan/refuse.js';
+import type { Plan } from '../plan/step.js';
 import { FerryError, StateError } from '../std/errors.js';
 import { chainsOf, checkOwed, checkRoles, resolveChains } from './chains.js';
 import { filesOf } from './context.js';
@@ -226,7 +227,7 @@ export async function resumeDomain(host: Host, uuid: string): Promise<void> {
   });
 }
 
-const noChange = (record: DomainRecord, operation: string) => ({
+const noChange = (record: DomainRecord, operation: 'suspend'): Plan => ({
   operation,
   domain: record.uuid,
   domainName: record.name,

@@ -5,6 +5,7 @@ import { explainStep } from '../plan/explain.js';
 import { NotFoundError } from '../std/errors.js';
 import type { OperationProgress, OperationView } from './ferry-host.js';
 import type { Host, Running } from './host.js';
+import { statusOf, storyOf } from './story.js';
 
 /** How many ended operations are shown. */
 const KEPT = 200;
@@ -67,7 +68,8 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
     kind: record.kind,
     domain: record.domain,
     domainName: record.domainName,
-    status: record.outcome ?? (record.attention === null ? 'running' : 'attention'),
+    status: statusOf(record),
+    direction: record.direction,
     reason: record.attention ?? record.reason,
     startedAt: new Date(record.startedAtMs).toISOString(),
     endedAt: record.endedAtMs === null ? null : new Date(record.endedAtMs).toISOString(),
@@ -77,6 +79,7 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
       text: explainStep(step),
       mark: record.steps[i]?.mark ?? 'none',
     })),
+    story: storyOf(record, running !== null),
     progress: record.kind === 'move' ? moveProgress(record, running) : null,
     pauses: running?.pauses ?? host.pauses.get(record.id) ?? [],
   };

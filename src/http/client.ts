@@ -13,6 +13,7 @@ import type {
   DomainSummary,
   FerryHost,
   MoveRequest,
+  OperationAnswer,
   OperationView,
   SnapshotDeleteMode,
   SnapshotRequestFlags,
@@ -64,6 +65,7 @@ export interface FerryClient {
   /** The operation at every change, the last one when it has ended; rejects when it was rolled back. */
   watchOperation(id: number, options?: StreamReadOptions): AsyncGenerator<OperationView>;
   cancelOperation(id: number): Promise<void>;
+  resolveOperation(id: number, answer: OperationAnswer): Promise<OperationView>;
   pastEvents(after: number): Promise<readonly StreamedEvent[]>;
   /** Events from now on, or after event `after`; goes on where it was when the daemon comes back. */
   events(after: number | null, options?: StreamReadOptions): AsyncGenerator<StreamedEvent>;
@@ -110,6 +112,7 @@ export function ferryClient(socketPath: string): FerryClient {
     waitOperation: (id, signal) => waitOperation(socketPath, id, signal),
     watchOperation: (id, options = {}) => watchOperation(socketPath, id, options),
     cancelOperation: (id) => tell('POST', `/v1/operations/${id}/cancel`),
+    resolveOperation: (id, answer) => ask('POST', `/v1/operations/${id}/resolve`, answer),
     pastEvents: (after) => ask('GET', `/v1/events/past?after=${after}`),
     events: (after, options = {}) => readEvents(socketPath, after, options),
   };

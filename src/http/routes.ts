@@ -190,6 +190,22 @@ export const routes: readonly Route[] = [
   ),
 
   route(
+    'POST',
+    '/v1/operations/:operation/resolve',
+    'ops resolve',
+    {
+      status: 202,
+      params: operation,
+      body: z.strictObject({
+        direction: z.enum(['forward', 'back']),
+        was: z.enum(['done', 'absent']).nullable().default(null),
+        by: name.max(200),
+      }),
+    },
+    ({ params, body }, { host }) => host.resolveOperation(params.operation, body),
+  ),
+
+  route(
     'GET',
     '/v1/events/past',
     'events',

@@ -264,7 +264,7 @@ async function undo<W>(run: Run<W>, i: number, original: Error): Promise<void> {
   tell(run, i, 'undoing');
   const failure = await effect.undo(step, run.deps.world, context).then(() => null, errorOf);
   if (failure === null) return;
-  const text = `${original.message}; then undoing step ${i} (${step.kind}) failed: ${failure.message}`;
+  const text = `${original.message}; then undoing step ${i + 1} (${step.kind}) failed: ${failure.message}`;
   throw new AggregateError([original, failure], text, { cause: original });
 }
 
@@ -300,7 +300,7 @@ function rethrow(error: unknown): never {
 }
 
 const cannotTell = <W>(run: Run<W>, i: number, original: Error | null = null): Stop => {
-  const question = `it cannot be told whether step ${i} (${run.plan.steps[i]?.kind}) was done`;
+  const question = `it cannot be told whether step ${i + 1} (${run.plan.steps[i]?.kind}) was done`;
   return new Stop(
     new Error(original === null ? question : `${original.message}; ${question}`, {
       cause: original ?? undefined,
@@ -311,7 +311,7 @@ const cannotTell = <W>(run: Run<W>, i: number, original: Error | null = null): S
 const cancelled = <W>(run: Run<W>, i: number, cause?: unknown): StateError =>
   new StateError(
     'OPERATION_ABORTED',
-    `${run.plan.operation} ${run.plan.domainName}: cancelled at step ${i} (${run.plan.steps[i]?.kind})`,
+    `${run.plan.operation} ${run.plan.domainName}: cancelled at step ${i + 1} (${run.plan.steps[i]?.kind})`,
     { cause, operation: run.operation },
   );
 

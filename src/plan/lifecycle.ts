@@ -7,6 +7,7 @@ import type { Change, DomainRecord, LiveRecord, RecordedChain } from '../domain/
 import type { DomainState } from '../domain/state.js';
 import { localPath } from '../block/layer.js';
 import { abandoned, mirrorsOf } from './mirror-end.js';
+import type { OperationName } from './operation.js';
 import type { Plan, QemuStart, Step } from './step.js';
 
 const lifecycle = (id: number, change: LifecycleChange): Change => ({
@@ -19,7 +20,7 @@ interface Named {
   readonly name: string;
 }
 
-function plan(operation: string, domain: Named, steps: readonly Step[], commitAt = 0): Plan {
+function plan(operation: OperationName, domain: Named, steps: readonly Step[], commitAt = 0): Plan {
   return { operation, domain: domain.uuid, domainName: domain.name, steps, commitAt };
 }
 
@@ -137,7 +138,7 @@ export function planStop(
     // libvirt calls a QEMU that went by itself crashed in the state, failed in the event (qemuProcessHandleMonitorEOF).
     lifecycle(-1, { event: 'stopped', detail: reason === 'crashed' ? 'failed' : reason }),
   ];
-  const operation = reason === 'destroyed' ? 'destroy' : `stop (${reason})`;
+  const operation = reason === 'destroyed' ? 'destroy' : (`stop (${reason})` as const);
   return plan(operation, record, [
     { kind: 'kill-qemu', pidFile },
     { kind: 'record', changes },

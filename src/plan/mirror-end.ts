@@ -13,6 +13,7 @@ import { assert, present } from '../std/assert.js';
 import { RequestError, StateError } from '../std/errors.js';
 import { isRefusal, layersOf, needLive, refuse } from './refuse.js';
 import { topOf } from './overlay.js';
+import type { OperationName } from './operation.js';
 import type { Plan, PivotDisk, Refusal, Step } from './step.js';
 
 /** A disk and the mirror that it has. */
@@ -115,7 +116,7 @@ export function planForget(record: DomainRecord, snapshot: Snapshot): Plan | Ref
 }
 
 /** A shut-off domain whose mirror died with its QEMU: the source is complete, so there is only something to forget. */
-function settleOwed(record: DomainRecord, operation: string, forget: Change): Plan {
+function settleOwed(record: DomainRecord, operation: OperationName, forget: Change): Plan {
   return {
     operation,
     domain: record.uuid,
@@ -216,7 +217,7 @@ export function planLost(
 function pivotPlan(
   request: MirrorEnd,
   mirrors: readonly Mirrored[],
-  operation: string,
+  operation: OperationName,
   also: readonly Change[],
 ): Plan | Refusal {
   const unready = mirrors.find(({ mirror }) => mirror.ready !== 'yes');
@@ -426,7 +427,7 @@ function dropPlan(
   request: MirrorEnd,
   mirrors: readonly Mirrored[],
   how: 'force' | 'seal',
-  operation: string,
+  operation: OperationName,
   also: readonly Change[],
 ): Plan {
   const changes: readonly Change[] = [

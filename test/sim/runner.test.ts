@@ -107,7 +107,7 @@ test('a failure of an undo waits for a person, and goes on backwards when told t
   };
   await assert.rejects(
     once(journal, world, { effects }),
-    /first; then undoing step 2 \(snapshot\) failed: boom/,
+    /first; then undoing step 3 \(snapshot\) failed: boom/,
   );
   assert.equal((await journal.openOperations())[0]?.direction, 'back');
   const outcome = await once(journal, world);
@@ -173,7 +173,7 @@ test('a failed rollback of what the world cannot tell is shown to a person', asy
   const effects = effectsBut('start-mirror', { do: boom, probe: async () => 'unknown' });
   await assert.rejects(
     once(journal, world, { effects }),
-    /^NeedsOperatorError: boom; it cannot be told whether step 5/,
+    /^NeedsOperatorError: boom; it cannot be told whether step 6/,
   );
   assert.equal((await journal.openOperations())[0]?.direction, 'back');
   assert.equal((await once(journal, world)).outcome, 'rolled-back');
@@ -243,7 +243,7 @@ test('told to go on without a word, the world is asked once more, and a person w
   const { journal, did, settle } = await blindInStep2('done');
   await assert.rejects(
     settle({ direction: 'forward', was: null }),
-    /cannot be told whether step 2 \(snapshot\) was done/,
+    /cannot be told whether step 3 \(snapshot\) was done/,
   );
   assert.deepEqual(did, []);
   assert.match((await journal.openOperations())[0]?.attention ?? '', /cannot be told/);
@@ -260,7 +260,7 @@ test("a person's word is used once: when the step fails after it, it is asked fo
   await assert.rejects(ended, /boom/);
   const entries = await journal.entries(1);
   assert.equal(entries.at(-1)?.entry.type, 'attention');
-  await assert.rejects(resume(1, toyPlan, deps), /cannot be told whether step 8/);
+  await assert.rejects(resume(1, toyPlan, deps), /cannot be told whether step 9/);
 });
 
 test("a person's word that was not needed does not count the next time", async () => {
@@ -275,7 +275,7 @@ test("a person's word that was not needed does not count the next time", async (
   const { ended } = await resolve(1, toyPlan, answer, { ...deps, effects: failing });
   await assert.rejects(ended, /no room/);
   assert.equal((await journal.openOperations())[0]?.direction, 'back');
-  await assert.rejects(resume(1, toyPlan, deps), /cannot be told whether step 2/);
+  await assert.rejects(resume(1, toyPlan, deps), /cannot be told whether step 3/);
 });
 
 test('what the world knows by now counts more than a word, and a commit step that is done is not undone', async () => {
@@ -365,7 +365,7 @@ test('only a background step before the commit step sees the cancel, and its fai
     signal: cancel.signal,
   });
   assert.ok('error' in outcome && outcome.error instanceof StateError);
-  assert.match(outcome.error.message, /cancelled at step 6 \(wait-ready\)/);
+  assert.match(outcome.error.message, /cancelled at step 7 \(wait-ready\)/);
   assert.equal(signals.get('wait-ready')?.aborted, true);
   assert.equal(signals.get('start-mirror')?.aborted, false);
 });

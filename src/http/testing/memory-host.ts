@@ -160,6 +160,14 @@ export class MemoryHost implements FerryHost {
     this.operation(id);
   }
 
+  async resolveOperation(
+    id: number,
+    answer: Parameters<FerryHost['resolveOperation']>[1],
+  ): Promise<OperationView> {
+    this.note('resolveOperation', id, answer);
+    return this.operation(id);
+  }
+
   events(
     afterSeq: number | null,
     listener: (event: StreamedEvent) => void,

@@ -116,6 +116,7 @@ export function movedText(
     '  The old images are a point-in-time copy of the moment of the switch, no way back:',
     '  what the guest wrote since is not in them. Do not start a guest from them.',
     ...old.map((path) => `    ${path}`),
+    "  When they are needed no more: 'ferry gc' says how they go.",
   ];
   return [
     `Operation ${operation.id}: moved ${moved.join(', ')} of ${operation.domainName}`,

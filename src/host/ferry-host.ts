@@ -2,6 +2,8 @@
 // but for bigint (written as decimal strings on the wire). Errors are thrown as `std/errors` has them.
 
 import type { MirrorRecord } from '../domain/record.js';
+import type { DoctorReport } from './doctor/types.js';
+import type { GcRemoved, GcReport } from './gc/types.js';
 
 /** Name, UUID or id of a domain, as a user types it. */
 export type DomainName = string;
@@ -202,6 +204,12 @@ export interface FerryHost {
   undefine(name: DomainName, options: { readonly snapshotsMetadata: boolean }): Promise<void>;
   dumpXml(name: DomainName, options: { readonly inactive: boolean }): string;
   chain(name: DomainName): Promise<readonly DiskView[]>;
+  /** Which image of each disk is live and why, what is stale, what waits for whom. Null: all domains. */
+  doctor(name: DomainName | null): Promise<DoctorReport>;
+  /** What we left anywhere, with the proof that it can go. */
+  gcList(): Promise<GcReport>;
+  /** Removes exactly these, or all that needs no naming (null); refuses what is not proven, and then removes nothing. */
+  gcRemove(paths: readonly string[] | null): Promise<GcRemoved>;
   createSnapshot(name: DomainName, xml: string, flags: SnapshotRequestFlags): Promise<SnapshotView>;
   listSnapshots(name: DomainName): readonly SnapshotView[];
   deleteSnapshot(name: DomainName, snapshot: string, mode: SnapshotDeleteMode): Promise<void>;

@@ -8,6 +8,7 @@ import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord } from '../domain/record.js';
 import { mirrorsOf } from '../plan/mirror-end.js';
 import { StateError, messageOf } from '../std/errors.js';
+import { doctor } from './doctor/doctor.js';
 import { blockJobAbort, blockJobInfo } from './blockjob-verbs.js';
 import type { EventLog } from './event-log.js';
 import type {
@@ -19,6 +20,7 @@ import type {
   Role,
   SnapshotView,
 } from './ferry-host.js';
+import { gcList, gcRemove } from './gc/gc.js';
 import type { Host } from './host.js';
 import {
   createDomain,
@@ -106,6 +108,9 @@ function summaryOf(host: Host, record: DomainRecord): DomainSummary {
 
 type DiskVerbs =
   | 'chain'
+  | 'doctor'
+  | 'gcList'
+  | 'gcRemove'
   | 'createSnapshot'
   | 'listSnapshots'
   | 'deleteSnapshot'
@@ -116,6 +121,9 @@ function diskVerbs(host: Host): Pick<FerryHost, DiskVerbs> {
   const uuidOf = (name: string): string => host.resolve(name).uuid;
   return {
     chain: (name) => chainOf(host, host.resolve(name)),
+    doctor: (name) => doctor(host, name),
+    gcList: () => gcList(host),
+    gcRemove: (paths) => gcRemove(host, paths),
     async createSnapshot(name, xml, flags) {
       const uuid = uuidOf(name);
       const made = await createSnapshot(host, uuid, xml, {

@@ -94,6 +94,23 @@ export const routes: readonly Route[] = [
 
   route(
     'GET',
+    '/v1/doctor',
+    'doctor',
+    { query: z.strictObject({ domain: name.optional() }) },
+    ({ query }, { host }) => host.doctor(query.domain ?? null),
+  ),
+
+  route('GET', '/v1/gc', 'gc', {}, (_, { host }) => host.gcList()),
+  route(
+    'POST',
+    '/v1/gc',
+    'gc',
+    { body: z.strictObject({ paths: z.array(path).min(1, 'name a file').nullable() }) },
+    ({ body }, { host }) => host.gcRemove(body.paths),
+  ),
+
+  route(
+    'GET',
     '/v1/domains/:domain/snapshots',
     'snapshot-list',
     { params: domain },

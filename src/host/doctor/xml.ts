@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { localPath } from '../../block/layer.js';
 import { parseDefinition } from '../../domain/parse.js';
-import { namedInFolder } from '../../image/headers.js';
+import { backingName, namedInFolder } from '../../image/headers.js';
 import type { XmlFacts } from './facts.js';
 
 export async function xmlFacts(xml: string): Promise<XmlFacts> {
@@ -25,8 +25,15 @@ export async function xmlFacts(xml: string): Promise<XmlFacts> {
       local.map(async ({ target, path }) => ({
         target,
         path,
-        namedBy: await namedInFolder(path).catch(() => []),
+        namedBy: await overlaysOf(path),
       })),
     ),
   };
+}
+
+/** Only images: a definition that lies beside its image names it too. */
+async function overlaysOf(path: string): Promise<readonly string[]> {
+  const naming = await namedInFolder(path).catch((): readonly string[] => []);
+  const names = await Promise.all(naming.map(async (other) => await backingName(other)));
+  return naming.filter((_, i) => names[i] !== null);
 }

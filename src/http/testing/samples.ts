@@ -193,6 +193,14 @@ export function sampleHost(): MemoryHost {
     totalBytes: 10n * GiB,
     bandwidthBytesPerSecond: 0n,
   };
+  host.report = {
+    time: '2026-01-02T03:04:05.000Z',
+    lookedBy: 'ferryd',
+    healthy: true,
+    findings: [],
+    domains: [],
+  };
+  host.garbage = { time: '2026-01-02T03:04:05.000Z', lookedBy: 'ferryd', items: [] };
   host.xml = "<domain type='kvm'>\n  <name>vm1</name>\n</domain>\n";
   return host;
 }

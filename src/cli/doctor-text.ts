@@ -53,7 +53,7 @@ function diskLines(disk: DiskDiagnosis, paint: Paint): readonly string[] {
   const { target, live, candidates, why, chain, others, findings } = disk;
   const verdict =
     live === null
-      ? paint('bad', `  ${target}  CANNOT BE TOLD: ${candidates.join(' or ')}`)
+      ? paint('bad', `  ${target}  CANNOT BE TOLD; it may be ${candidates.join(' or ')}`)
       : paint('good', `  ${target}  LIVE ▶ ${live}`);
   const rows = [
     ...labelled('why', why),

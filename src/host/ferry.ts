@@ -7,7 +7,7 @@ import type { Disk } from '../domain/disk.js';
 import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord } from '../domain/record.js';
 import { mirrorsOf } from '../plan/mirror-end.js';
-import { StateError, messageOf } from '../std/errors.js';
+import { NotFoundError, StateError, messageOf } from '../std/errors.js';
 import { doctor } from './doctor/doctor.js';
 import { blockJobAbort, blockJobInfo } from './blockjob-verbs.js';
 import type { EventLog } from './event-log.js';
@@ -31,8 +31,8 @@ import {
   undefineDomain,
 } from './domain-verbs.js';
 import { startMove } from './move-verbs.js';
-import { cancelOperation, resolveOperation } from './operation-verbs.js';
 import { operationView } from './operations.js';
+import { resolveOperation } from './resolve-verbs.js';
 import { createSnapshot, deleteSnapshot, layerPath } from './snapshot-verbs.js';
 import { domainXml } from './xml.js';
 
@@ -313,4 +313,28 @@ async function waitOperation(host: Host, id: number, signal: AbortSignal): Promi
     );
   }
   return operationView(host, record);
+}
+
+async function cancelOperation(host: Host, id: number): Promise<void> {
+  const running = host.running.get(id);
+  const record = host.operations.get(id);
+  if (record.endedAtMs !== null)
+    throw new StateError(
+      'OPERATION_INVALID',
+      `cancel operation ${id}: it has ended (${record.outcome})`,
+    );
+  if (running === undefined)
+    throw new NotFoundError(
+      'NO_OPERATION',
+      `cancel operation ${id}: it does not run; 'ferry ops show ${id}' says what it waits for`,
+    );
+  const commit = record.steps[record.commitAt - 1]?.mark;
+  if (record.commitAt === 0 || commit === 'done') {
+    throw new StateError(
+      'OPERATION_INVALID',
+      `cancel operation ${id}: it is past its commit step and will be finished`,
+      { operation: id },
+    );
+  }
+  running.abort.abort();
 }

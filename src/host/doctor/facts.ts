@@ -8,6 +8,8 @@ import type { Holder } from '../open-files.js';
 
 export interface DoctorFacts {
   readonly nowSeconds: number;
+  /** The domain that was asked about; null: all. */
+  readonly asked: string | null;
   readonly lookedBy: 'ferryd' | 'ferry';
   readonly daemon: DaemonFacts;
   readonly journal: JournalFacts;

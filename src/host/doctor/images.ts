@@ -29,13 +29,18 @@ export async function lookAtImages(
   for (const one of wanted) byPath.set(one.path, merged(byPath.get(one.path), one));
   const found = new Map<string, ImageFacts>();
   const dead = new Map<string, string>();
-  for (const one of byPath.values()) {
-    const folder = dirname(one.path);
-    const known = dead.get(folder);
-    const facts = known === undefined ? await lookInTime(images, one) : unreachable(one, known);
-    if (facts.hangs) dead.set(folder, facts.problem ?? '');
-    found.set(one.path, facts);
-  }
+  const queue = [...byPath.values()];
+  const worker = async (): Promise<void> => {
+    for (let one = queue.shift(); one !== undefined; one = queue.shift()) {
+      const folder = dirname(one.path);
+      const known = dead.get(folder);
+      const facts = known === undefined ? await lookInTime(images, one) : unreachable(one, known);
+      if (facts.hangs) dead.set(folder, facts.problem ?? '');
+      found.set(one.path, facts);
+    }
+  };
+  // Fewer than Node has threads for its file system: a dead mount must not hold all of them.
+  await Promise.all([worker(), worker(), worker()]);
   const reached = [...found.values()].filter(({ path }) => !dead.has(dirname(path)));
   const holders = await holdersOf(reached.map(({ path }) => path));
   return new Map(

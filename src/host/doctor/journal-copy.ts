@@ -46,7 +46,8 @@ export async function readJournalCopy(stateDir: string): Promise<JournalCopy> {
   } catch (error) {
     await dispose();
     if (isMissing(error)) return nothing('missing', 'there is no such file');
-    return nothing('unreadable', messageOf(error).replaceAll(join(folder, files[0]), 'the copy'));
+    const problem = messageOf(error).replaceAll(join(folder, files[0]), 'the copy');
+    return nothing('unreadable', problem.replace(/^(journal|start): /, ''));
   }
 }
 

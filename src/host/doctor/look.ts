@@ -70,6 +70,7 @@ export async function lookAround(around: Around, name: string | null): Promise<D
   const { nowSeconds, lookedBy, daemon, runDir, stateDir, running, xml } = around;
   return {
     nowSeconds,
+    asked: name,
     lookedBy,
     daemon,
     journal: around.journalFacts,

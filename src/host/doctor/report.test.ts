@@ -349,6 +349,7 @@ const withoutJournal: readonly (readonly [string, DoctorFacts, string | null, bo
     snap,
     false,
   ],
+  ['no journal, no QEMU', facts(null, [], { ...unread, asked: 'vm1' }), null, false],
   [
     'no journal, QEMU does not',
     facts(null, [], { ...unread, strangers: [qemu(busy)] }),

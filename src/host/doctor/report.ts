@@ -40,7 +40,15 @@ function hostFindings(facts: DoctorFacts): readonly DoctorFinding[] {
   return [
     ...(daemon.state === 'absent' ? [daemonFinding(facts, daemon)] : []),
     ...(journal.state === 'read' ? [] : [journalFinding(journal, stateDir)]),
+    ...nothingOf(facts),
   ];
+}
+
+/** With a journal an unknown domain is an error; without one it may only not run. */
+function nothingOf({ asked, journal, strangers, xml }: DoctorFacts): readonly DoctorFinding[] {
+  if (asked === null || journal.state === 'read' || strangers.length + xml.length > 0) return [];
+  const text = `of '${asked}' nothing can be told: no QEMU of that name or UUID runs here`;
+  return [{ needsPerson: true, text, commands: [] }];
 }
 
 function daemonFinding(
@@ -65,8 +73,8 @@ function daemonFinding(
   return {
     needsPerson: true,
     text: `${problem}; guests go on without it, and nothing that is half done goes on`,
-    // It would refuse to start on a journal that it cannot read.
-    commands: journal.state === 'unreadable' ? [] : [start],
+    // Without its journal it would refuse to start, or begin a new one and know none of the guests.
+    commands: journal.state === 'read' ? [start] : [],
   };
 }
 

@@ -98,7 +98,7 @@ function diagnoseXmlDisk(
   const candidates = [path, ...namedBy];
   const above =
     namedBy.length === 0
-      ? 'no image in its folder stands on it; one elsewhere may'
+      ? 'no image in its folder stands on it'
       : `${namedBy.join(', ')} ${namedBy.length === 1 ? 'stands' : 'stand'} on it and may hold what is newer`;
   const holders = candidates.flatMap((one) =>
     (images.get(one)?.holders ?? []).map(
@@ -112,6 +112,7 @@ function diagnoseXmlDisk(
     why: [
       `the definition names ${path}; without QEMU and the journal nobody says whether that is still the live one`,
       above,
+      'after a move or a mirror the live image may lie on another storage: look there too',
       ...holders,
       ...candidates.map((one) => writtenText(one, images)),
     ],

@@ -165,6 +165,7 @@ export function facts(
 ): DoctorFacts {
   return {
     nowSeconds,
+    asked: null,
     lookedBy: 'ferryd',
     daemon: { state: 'answers' },
     journal: { state: 'read', path: '/state/ferry.db' },

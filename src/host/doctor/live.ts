@@ -78,12 +78,16 @@ function fromQemu(
   seen: QemuDisk,
 ): Live {
   const state = runState(facts.qemu);
-  const says = `QEMU (pid ${facts.qemu?.pid}, ${state}) reads and writes it`;
-  const isAhead = seen.images[0]?.path !== recorded[0]?.path;
+  const does = disk.readonly ? 'reads it' : 'reads and writes it';
+  const says = `QEMU (pid ${facts.qemu?.pid}, ${state}) ${does}`;
+  // QEMU spells what is on the network in another way.
+  const isLocal = recorded[0]?.path.startsWith('/') === true;
+  const images = isLocal ? seen.images : recorded;
+  const isAhead = images[0]?.path !== recorded[0]?.path;
   const why = isAhead
     ? [says, ...aheadTexts(facts, disk, recorded[0]?.path ?? 'none', state)]
     : [`${says}, and the journal says the same`];
-  return { saidBy: 'qemu', images: seen.images, why, candidates: [], isAhead };
+  return { saidBy: 'qemu', images, why, candidates: [], isAhead };
 }
 
 function aheadTexts(

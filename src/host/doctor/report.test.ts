@@ -61,6 +61,12 @@ const stale = {
 } as const;
 
 const onlyBase = disk([base]);
+const nbd = {
+  type: 'network',
+  protocol: 'nbd',
+  name: 'disk',
+  host: { transport: 'unix', socket: '/run/nbd.sock' },
+} as const;
 const snapshotUnderWay = (overlay: ReturnType<typeof seen>): DoctorFacts =>
   facts(
     domain(running(onlyBase), { open: [open('snapshot', doing)] }),
@@ -74,6 +80,17 @@ const rows: readonly (readonly [string, DoctorFacts, string | null, boolean])[] 
     'a guest runs, all is well',
     facts(domain(running(disk([snap, base])), { qemu: qemu(answered([snap, base])) }), whole),
     snap,
+    true,
+  ],
+  [
+    'the disk is on the network',
+    facts(
+      domain(running({ ...onlyBase, source: nbd }), {
+        qemu: qemu(answered(['nbd+unix:///disk?socket=/run/nbd.sock'])),
+      }),
+      [],
+    ),
+    'nbd://unix:/run/nbd.sock/disk',
     true,
   ],
   [

@@ -86,12 +86,8 @@ export function running(one: Disk, more: Partial<LiveRecord> = {}): DomainRecord
     mirrors: [],
     ...more,
   };
-  return record(disk(one.source === null ? [] : [pathOf(one), ...belowOf(one)]), { live });
+  return record({ ...one, mirror: null }, { live });
 }
-
-const pathOf = (one: Disk): string => (one.source?.type === 'file' ? one.source.path : '');
-const belowOf = (one: Disk): readonly string[] =>
-  (one.backing ?? []).flatMap(({ source }) => (source.type === 'file' ? [source.path] : []));
 
 export const answered = (
   paths: readonly string[],

@@ -85,30 +85,6 @@ test('chain says READY when the mirror is, and that nothing is switched', async 
   golden('chain-ready.txt', await transcript(on, [['chain', 'vm1']]));
 });
 
-test('ops list, show and cancel say what an operation waits for', async (t) => {
-  const on = await bench(t);
-  const stuck: OperationView = {
-    ...move,
-    id: 8,
-    kind: 'snapshot-create',
-    status: 'attention',
-    reason: 'the image /dst/a is gone',
-  };
-  on.host.operationViews.set(8, stuck).set(9, { ...moved, id: 9 });
-  const lines = [
-    ['ops'],
-    ['ops', 'list', '--all'],
-    ['ops', 'show', '7'],
-    ['ops', 'show', '8'],
-    ['ops', 'show', '9'],
-    ['ops', 'show', '99'],
-    ['ops', 'wait', '8'],
-    ['ops', 'wait', '9'],
-    ['ops', 'cancel', '7'],
-  ];
-  golden('ops.txt', await transcript(on, lines));
-});
-
 test('events are printed as virsh prints them', async (t) => {
   const on = await bench(t);
   on.host.emit({ type: 'lifecycle', id: 3, event: 'started', detail: 'booted' });

@@ -1,5 +1,6 @@
 // Operations, their events, and the move of disks: what goes on in the daemon whether we look or not.
 
+import { userInfo } from 'node:os';
 import { resolve } from 'node:path';
 
 import type { Command } from 'commander';
@@ -8,7 +9,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import type { DiskView, OperationView, StreamedEvent } from '../host/ferry-host.js';
 import { defaultRotateBytes } from '../host/ferry-host.js';
 import { toJson } from '../http/wire.js';
-import { NeedsOperatorError, NotFoundError, StateError } from '../std/errors.js';
+import { NeedsOperatorError, NotFoundError, RequestError, StateError } from '../std/errors.js';
 import { findDisk } from './domain-commands.js';
 import { eventText } from './event-text.js';
 import { movedText, operationListText, operationText } from './operation-text.js';
@@ -77,7 +78,7 @@ Examples:
 function addOpsCommands(program: Command, open: () => Session): void {
   const ops = program
     .command('ops')
-    .description('what the daemon is doing: list, show, wait, rotate, cancel');
+    .description('what the daemon is doing: list, show, wait, rotate, cancel, resolve');
 
   ops
     .command('list', { isDefault: true })
@@ -134,6 +135,72 @@ function addOpsCommands(program: Command, open: () => Session): void {
         () => `Operation ${operation} is being cancelled; what it did is undone`,
       );
     });
+  addResolveCommand(ops, open);
+}
+
+function addResolveCommand(ops: Command, open: () => Session): void {
+  ops
+    .command('resolve')
+    .argument('<number>', 'number of the operation', number)
+    .description('settle an operation that waits for a person, and see how it goes on')
+    .option('--forward', 'go on to its end')
+    .option('--back', 'take back what it did; not possible once its commit step is done')
+    .option('--done', 'you looked: the step that ferryd cannot tell of is done')
+    .option('--not-done', 'you looked: nothing of that step is there')
+    .addOption(progressOption())
+    .addHelpText(
+      'after',
+      `
+'ferry ops show N' says what the operation waits for and where to look.
+Without --done and --not-done the world is asked once more: use that when the cause is mended.
+
+Examples:
+  ferry ops resolve 7 --forward             the storage is back: try again
+  ferry ops resolve 7 --forward --done      the step is done: go on behind it
+  ferry ops resolve 7 --back                leave it, and undo what was done`,
+    )
+    .action((id: number, options: ResolveOptions) => resolveOperation(open(), id, options));
+}
+
+interface ResolveOptions {
+  readonly forward?: true;
+  readonly back?: true;
+  readonly done?: true;
+  readonly notDone?: true;
+  readonly progress: ProgressKind;
+}
+
+async function resolveOperation(
+  session: Session,
+  id: number,
+  { forward, back, done, notDone, progress }: ResolveOptions,
+): Promise<void> {
+  if ((forward === true) === (back === true))
+    throw new RequestError('INVALID_ARG', 'say which way it shall go: --forward or --back');
+  if (done === true && notDone === true)
+    throw new RequestError('INVALID_ARG', '--done and --not-done exclude one another');
+  const was = done === true ? 'done' : notDone === true ? 'absent' : null;
+  const direction = back === true ? 'back' : 'forward';
+  await session.client.resolveOperation(id, { direction, was, by: whoIs() });
+  const ended = await follow(session, id, progress).catch(async (error: unknown) => {
+    const view = await session.client.operation(id);
+    // What was asked for is no failure.
+    if (direction === 'back' && view.status === 'rolled-back') return view;
+    throw error;
+  });
+  if (ended !== null) printEnd(session, ended, progress, () => operationText(ended, session.paint));
+}
+
+/** For the journal: who said so, and who he is when he works as root. */
+function whoIs(): string {
+  const { SUDO_USER: sudo = '' } = process.env;
+  const uid = `uid ${process.getuid?.() ?? '?'}${sudo === '' ? '' : `, sudo by ${sudo}`}`;
+  try {
+    return `${userInfo().username} (${uid})`;
+  } catch {
+    // A uid that no passwd file knows, as in containers.
+    return uid;
+  }
 }
 
 /** A size as qemu-img writes it: powers of 1024. */

@@ -1,10 +1,9 @@
 // What `ferryd` is told on its command line and by its environment.
 
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
-import { defaultRunDir } from '../host/run-dir.js';
+import { defaultRunDir, defaultStateDir } from '../host/run-dir.js';
 import { RequestError } from '../std/errors.js';
 
 export interface DaemonOptions {
@@ -19,14 +18,6 @@ export interface DaemonOptions {
 }
 
 const isRoot = (): boolean => process.getuid?.() === 0;
-
-function defaultStateDir(): string {
-  const env = process.env;
-  const own = isRoot()
-    ? '/var/lib/blockferry'
-    : join(env['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'blockferry');
-  return env['FERRY_STATE_DIR'] ?? own;
-}
 
 export function parseOptions(argv: readonly string[], version: string): DaemonOptions {
   const command = new Command('ferryd')

@@ -16,6 +16,7 @@ import {
 } from '../plan/lifecycle.js';
 import { isRefusal, needLive, refuse } from '../plan/refuse.js';
 import type { OperationRecord } from '../journal/journal.js';
+import type { Plan } from '../plan/step.js';
 import { FerryError, StateError, messageOf } from '../std/errors.js';
 import { chainsOf, checkRoles, resolveChains } from './chains.js';
 import { filesOf } from './context.js';
@@ -286,7 +287,7 @@ export async function resumeDomain(host: Host, uuid: string): Promise<void> {
   });
 }
 
-const noChange = (record: DomainRecord, operation: string) => ({
+const noChange = (record: DomainRecord, operation: 'suspend'): Plan => ({
   operation,
   domain: record.uuid,
   domainName: record.name,

@@ -8,6 +8,7 @@ import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord } from '../domain/record.js';
 import { mirrorsOf } from '../plan/mirror-end.js';
 import { NotFoundError, StateError, messageOf } from '../std/errors.js';
+import { doctor } from './doctor/doctor.js';
 import { blockJobAbort, blockJobInfo } from './blockjob-verbs.js';
 import type { EventLog } from './event-log.js';
 import type {
@@ -19,6 +20,7 @@ import type {
   Role,
   SnapshotView,
 } from './ferry-host.js';
+import { gcList, gcRemove } from './gc/gc.js';
 import type { Host } from './host.js';
 import {
   createDomain,
@@ -34,6 +36,7 @@ import { operationView } from './operations.js';
 import { takeBack } from './owed.js';
 import { rotateMove } from './rotate.js';
 import { sealDomain } from './seal.js';
+import { resolveOperation } from './resolve-verbs.js';
 import { createSnapshot, deleteSnapshot, layerPath } from './snapshot-verbs.js';
 import { domainXml } from './xml.js';
 
@@ -55,7 +58,8 @@ type OperationVerbs =
   | 'operation'
   | 'waitOperation'
   | 'cancelOperation'
-  | 'rotateOperation';
+  | 'rotateOperation'
+  | 'resolveOperation';
 
 export function ferryHost(host: Host, log: EventLog, version: string): FerryHost {
   return {
@@ -134,6 +138,9 @@ function owedText({ owed, live }: DomainRecord): string | null {
 
 type DiskVerbs =
   | 'chain'
+  | 'doctor'
+  | 'gcList'
+  | 'gcRemove'
   | 'createSnapshot'
   | 'listSnapshots'
   | 'deleteSnapshot'
@@ -144,6 +151,9 @@ function diskVerbs(host: Host): Pick<FerryHost, DiskVerbs> {
   const uuidOf = (name: string): string => host.resolve(name).uuid;
   return {
     chain: (name) => chainOf(host, host.resolve(name)),
+    doctor: (name) => doctor(host, name),
+    gcList: () => gcList(host),
+    gcRemove: (paths) => gcRemove(host, paths),
     async createSnapshot(name, xml, flags) {
       const uuid = uuidOf(name);
       const made = await createSnapshot(host, uuid, xml, {
@@ -307,6 +317,10 @@ function operationVerbs(host: Host): Pick<FerryHost, OperationVerbs> {
     waitOperation: (id, signal) => waitOperation(host, id, signal),
     cancelOperation: (id) => cancelOperation(host, id),
     rotateOperation: (id) => rotateMove(host, id),
+    async resolveOperation(id, answer) {
+      await resolveOperation(host, id, answer);
+      return view(id);
+    },
   };
 }
 

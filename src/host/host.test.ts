@@ -101,7 +101,7 @@ test('a domain stays at hand while an operation goes on about it, known or not',
   let end: () => void = () => undefined;
   const copying = new Promise<void>((resolve) => (end = resolve));
   const plan: Plan = {
-    operation: 'copy',
+    operation: 'move',
     domain: uuid,
     domainName: 'vm1',
     steps: [

@@ -3,8 +3,10 @@
 
 import { effects } from '../job/effects/index.js';
 import type { StepProgress } from '../job/runner.js';
-import { perform, resume } from '../job/runner.js';
-import type { Outcome } from '../job/runner.js';
+import { perform, resolve, resume } from '../job/runner.js';
+import type { Outcome, RunnerDeps } from '../job/runner.js';
+import type { Resolution } from '../job/resolve.js';
+import type { DomainWorld } from '../job/world.js';
 import type { OperationRecord } from '../journal/journal.js';
 import type { Plan, Refusal } from '../plan/step.js';
 import type { AnyEvent, Schema } from '../qmp/monitor.js';
@@ -183,6 +185,31 @@ export class Host {
     { id, plan }: OperationRecord,
     abort: AbortController = new AbortController(),
   ): Promise<void> {
+    await this.goOn(id, plan, abort, async (deps) => await resume(id, plan, deps));
+  }
+
+  /** Goes on as a person says. Resolves when his word is durable; how it ends is the operation's own news. */
+  async resolveOperation({ id, plan }: OperationRecord, resolution: Resolution): Promise<void> {
+    await new Promise<void>((written, refused) => {
+      const work = async (deps: RunnerDeps<DomainWorld>): Promise<Outcome> => {
+        const { ended } = await resolve(id, plan, resolution, deps);
+        written();
+        return await ended;
+      };
+      this.goOn(id, plan, new AbortController(), work).catch((error: unknown) => {
+        // After his word was written this comes to nobody here: the journal has it, and so does the log.
+        this.log.warn({ operation: id, error: messageOf(error) }, 'resolve');
+        refused(error);
+      });
+    });
+  }
+
+  private async goOn(
+    id: number,
+    plan: Plan,
+    abort: AbortController,
+    work: (deps: RunnerDeps<DomainWorld>) => Promise<Outcome>,
+  ): Promise<void> {
     const guest = this.guestOf(plan.domain);
     const onProgress = (progress: StepProgress): void => {
       const running = this.running.get(id);
@@ -192,7 +219,7 @@ export class Host {
     guest.doing = plan.operation;
     // A job of it may stand still since the former daemon's time.
     this.keeper.watch(plan.domain);
-    const outcome = resume(id, plan, this.deps(guest, abort.signal, onProgress));
+    const outcome = work(this.deps(guest, abort.signal, onProgress));
     const settled = outcome.then(
       () => undefined,
       () => undefined,

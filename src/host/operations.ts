@@ -7,6 +7,7 @@ import { NotFoundError } from '../std/errors.js';
 import type { OperationProgress, OperationView } from './ferry-host.js';
 import type { Host, Running } from './host.js';
 import { problemText } from './keeper.js';
+import { statusOf, storyOf } from './story.js';
 
 /** How many ended operations are shown. */
 const KEPT = 200;
@@ -72,6 +73,7 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
     domain: record.domain,
     domainName: record.domainName,
     status: statusOf(record),
+    direction: record.direction,
     reason: record.attention ?? record.waiting ?? record.reason,
     startedAt: new Date(record.startedAtMs).toISOString(),
     endedAt: record.endedAtMs === null ? null : new Date(record.endedAtMs).toISOString(),
@@ -81,18 +83,13 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
       text: explainStep(step),
       mark: record.steps[i]?.mark ?? 'none',
     })),
+    story: storyOf(record, running !== null),
     progress:
       record.kind === 'move'
         ? moveProgress(record, running, host.keeper.problem(record.domain))
         : null,
     pauses: record.pauses,
   };
-}
-
-function statusOf({ outcome, attention, waiting }: OperationRecord): OperationView['status'] {
-  if (outcome !== null) return outcome;
-  if (attention !== null) return 'attention';
-  return waiting === null ? 'running' : 'waiting';
 }
 
 /** How much of a move the copies are taken for; the rest is catching up and switching. */

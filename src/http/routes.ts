@@ -110,6 +110,23 @@ export const routes: readonly Route[] = [
 
   route(
     'GET',
+    '/v1/doctor',
+    'doctor',
+    { query: z.strictObject({ domain: name.optional() }) },
+    ({ query }, { host }) => host.doctor(query.domain ?? null),
+  ),
+
+  route('GET', '/v1/gc', 'gc', {}, (_, { host }) => host.gcList()),
+  route(
+    'POST',
+    '/v1/gc',
+    'gc',
+    { body: z.strictObject({ paths: z.array(path).min(1, 'name a file').nullable() }) },
+    ({ body }, { host }) => host.gcRemove(body.paths),
+  ),
+
+  route(
+    'GET',
     '/v1/domains/:domain/snapshots',
     'snapshot-list',
     { params: domain },
@@ -214,6 +231,22 @@ export const routes: readonly Route[] = [
     'ops rotate',
     { params: operation },
     ({ params }, { host }) => done(host.rotateOperation(params.operation)),
+  ),
+
+  route(
+    'POST',
+    '/v1/operations/:operation/resolve',
+    'ops resolve',
+    {
+      status: 202,
+      params: operation,
+      body: z.strictObject({
+        direction: z.enum(['forward', 'back']),
+        was: z.enum(['done', 'absent']).nullable().default(null),
+        by: name.max(200),
+      }),
+    },
+    ({ params, body }, { host }) => host.resolveOperation(params.operation, body),
   ),
 
   route(

@@ -24,6 +24,8 @@ import { NeedsOperatorError, StateError } from '../std/errors.js';
 import type { Effect, EffectContext, Effects, Probe, StepReport } from './effect.js';
 import type { Action } from './recover.js';
 import { decide } from './recover.js';
+import type { Resolution } from './resolve.js';
+import { resolutionEntry, undecidedStep } from './resolve.js';
 
 export interface StepProgress {
   readonly operation: number;
@@ -68,6 +70,37 @@ export async function resume<W>(
 ): Promise<Outcome> {
   const run = { operation, plan, deps, pauses: [] };
   return await toTheEnd(run, await locked(run, () => advance(run, null)));
+}
+
+/**
+ * A person's word on an operation that waits for one, and the way on from there.
+ *
+ * Resolves when the word is durable; `ended` is what `resume` gives.
+ *
+ * @throws the refusal of what does not fit; nothing was written then.
+ */
+export async function resolve<W>(
+  operation: number,
+  plan: Plan,
+  resolution: Resolution,
+  deps: RunnerDeps<W>,
+): Promise<{ readonly ended: Promise<Outcome> }> {
+  const run = { operation, plan, deps, pauses: [] };
+  await locked(run, async () => {
+    const at = await progressOf(run);
+    const commitStep = plan.commitAt - 1;
+    const isAtCommit = at.direction === 'forward' && undecidedStep(at) === commitStep;
+    // What the world knows by now counts more than what anybody believes.
+    const asksBack = resolution.direction === 'back' && isAtCommit;
+    const known: Resolution =
+      asksBack && (await ask(run, commitStep)) === 'done'
+        ? { ...resolution, was: 'done' }
+        : resolution;
+    const entry = resolutionEntry(operation, plan, at, known);
+    if ('refusal' in entry) throw entry.refusal;
+    await append(run, entry);
+  });
+  return { ended: resume(operation, plan, deps) };
 }
 
 export interface Performed {
@@ -272,7 +305,7 @@ async function undo<W>(run: Run<W>, i: number, original: Error): Promise<void> {
   tell(run, i, 'undoing');
   const failure = await effect.undo(step, run.deps.world, context).then(() => null, errorOf);
   if (failure === null) return;
-  const text = `${original.message}; then undoing step ${i} (${step.kind}) failed: ${failure.message}`;
+  const text = `${original.message}; then undoing step ${i + 1} (${step.kind}) failed: ${failure.message}`;
   throw new AggregateError([original, failure], text, { cause: original });
 }
 
@@ -308,7 +341,7 @@ function rethrow(error: unknown): never {
 }
 
 const cannotTell = <W>(run: Run<W>, i: number, original: Error | null = null): Stop => {
-  const question = `it cannot be told whether step ${i} (${run.plan.steps[i]?.kind}) was done`;
+  const question = `it cannot be told whether step ${i + 1} (${run.plan.steps[i]?.kind}) was done`;
   return new Stop(
     new Error(original === null ? question : `${original.message}; ${question}`, {
       cause: original ?? undefined,
@@ -319,7 +352,7 @@ const cannotTell = <W>(run: Run<W>, i: number, original: Error | null = null): S
 const cancelled = <W>(run: Run<W>, i: number, cause?: unknown): StateError =>
   new StateError(
     'OPERATION_ABORTED',
-    `${run.plan.operation} ${run.plan.domainName}: cancelled at step ${i} (${run.plan.steps[i]?.kind})`,
+    `${run.plan.operation} ${run.plan.domainName}: cancelled at step ${i + 1} (${run.plan.steps[i]?.kind})`,
     { cause, operation: run.operation },
   );
 
@@ -332,7 +365,17 @@ const isCancelled = <W>({ plan, deps }: Run<W>, i: number): boolean =>
 
 async function ask<W>(run: Run<W>, i: number): Promise<Probe> {
   const { step, effect } = partsOf(run, i);
-  return await effect.probe(step, run.deps.world).catch(() => 'unknown' as const);
+  const found = await effect.probe(step, run.deps.world).catch(() => 'unknown' as const);
+  return found === 'unknown' ? await answered(run, i) : found;
+}
+
+/** What a person said of step `i` stands in for the world, once: the new `doing` uses it up. */
+async function answered<W>(run: Run<W>, i: number): Promise<Probe> {
+  const { answer } = await progressOf(run);
+  if (answer?.of !== i) return 'unknown';
+  const again: Entry = { type: 'doing', step: i };
+  await append(run, again);
+  return answer.was;
 }
 
 async function changesOf<W>(run: Run<W>, i: number): Promise<readonly Change[]> {

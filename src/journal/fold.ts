@@ -1,7 +1,7 @@
 // The one fold over a journal: runner, recovery, `ferry ops show` and the console all see an operation through it.
 
 import { assert } from '../std/assert.js';
-import type { Direction, Entry, Mark } from './entry.js';
+import type { Answer, Direction, Entry, Mark } from './entry.js';
 
 /** How far an operation is. */
 export interface Progress {
@@ -15,6 +15,8 @@ export interface Progress {
   readonly attention: string | null;
   /** Why it waits for the next start of its domain; null when it does not. */
   readonly waiting: string | null;
+  /** A person's word that nobody has acted on yet. */
+  readonly answer: Answer | null;
   readonly ended: 'committed' | 'rolled-back' | null;
 }
 
@@ -26,6 +28,7 @@ export function fold(entries: readonly Entry[], stepCount: number): Progress {
     reason: null,
     attention: null,
     waiting: null,
+    answer: null,
     ended: null,
   };
   for (const entry of entries) {
@@ -51,6 +54,7 @@ function advance(before: Omit<Progress, 'marks'>, entry: Entry): Omit<Progress, 
     case 'doing':
     case 'done':
     case 'undone':
+      return { ...at, answer: at.answer?.of === entry.step ? null : at.answer };
     case 'replan':
       return at;
     case 'rollback':
@@ -58,8 +62,19 @@ function advance(before: Omit<Progress, 'marks'>, entry: Entry): Omit<Progress, 
     case 'waiting':
       return { ...at, waiting: entry.reason };
     case 'attention':
-      return { ...at, attention: entry.reason };
+      return { ...at, attention: entry.reason, answer: null };
+    case 'resolved':
+      return resolved({ ...at, attention: null, answer: entry.answer }, entry);
     case 'end':
       return { ...at, ended: entry.outcome, reason: entry.reason ?? at.reason };
   }
+}
+
+function resolved(
+  at: Omit<Progress, 'marks'>,
+  { direction, by }: Extract<Entry, { readonly type: 'resolved' }>,
+): Omit<Progress, 'marks'> {
+  // Turned round once, for good: nobody's word makes what is undone be done again.
+  if (direction === 'forward') return at;
+  return { ...at, direction, reason: at.reason ?? `rolled back by ${by}` };
 }

@@ -8,6 +8,7 @@ import { test } from 'node:test';
 
 import type { Definition } from '../domain/definition.js';
 import type { Change } from '../domain/record.js';
+import type { OperationName } from '../plan/operation.js';
 import type { Plan } from '../plan/step.js';
 import { AssertionError } from '../std/assert.js';
 import type { Applied, Journal, Retention } from './journal.js';
@@ -47,7 +48,7 @@ function role(path: string): Change {
 }
 
 const plan: Plan = {
-  operation: 'toy',
+  operation: 'toy' as string as OperationName, // A plan of its own, which no planner makes.
   domain: uuid,
   domainName: 'vm-1',
   steps: [

@@ -1,6 +1,6 @@
 // Steps in words: one line each, for `ferry ops show` and for whoever reads a journal at night.
 
-import type { Step } from './step.js';
+import type { Step, StepKind } from './step.js';
 
 export function explainStep(step: Step): string {
   switch (step.kind) {
@@ -54,6 +54,46 @@ export function explainStep(step: Step): string {
       return step.signal === 'reset' ? 'reset the guest' : 'press the power button of the guest';
     case 'record':
       return 'make it known';
+  }
+}
+
+/** What undoing does, by kind of step; kinds that are not here leave nothing that a person would see. */
+const undoing: Readonly<Partial<Record<StepKind, string>>> = {
+  'create-image': 'removes the files that it made',
+  'copy-image': 'removes the files that it made',
+  'start-mirror': 'ends the mirrors',
+  'start-commit': 'ends the commit',
+  snapshot: 'brings what was written to the new layers down into the images below them',
+  'start-qemu': 'ends QEMU',
+  pivot: 'switches the disks back',
+};
+
+/** What taking `steps` back does, the last one first, as the end of a sentence: `ends the mirrors and removes …`. */
+export function explainUndo(steps: readonly Step[]): string {
+  const parts = steps.toReversed().flatMap(({ kind }) => undoing[kind] ?? []);
+  // What is done several times is said where it comes last.
+  const each = parts.filter((part, i) => parts.lastIndexOf(part) === i);
+  const last = each.pop();
+  if (last === undefined) return 'changes nothing, for nothing was done yet';
+  return each.length === 0 ? last : `${each.join(', ')} and ${last}`;
+}
+
+/** Where a person sees whether a step was done, when the world does not tell the daemon. */
+export function whereToLook(step: Step, domainName: string): string {
+  switch (step.kind) {
+    case 'create-image':
+      return `it is done if 'qemu-img info -U ${step.path}' shows a whole image of ${step.sizeBytes} bytes`;
+    case 'copy-image':
+      return `it is done if ${step.to} is there and ${step.to}.part is not`;
+    case 'remove-file':
+      return `it is done if ${step.path} is not there`;
+    case 'create-nvram':
+      return `it is done if ${step.path} is there`;
+    case 'start-qemu':
+    case 'kill-qemu':
+      return `'ferry doctor ${domainName}' tells whether QEMU runs; its log is beside the database`;
+    default:
+      return `'ferry doctor ${domainName}' shows what QEMU has open and which jobs it runs`;
   }
 }
 

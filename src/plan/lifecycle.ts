@@ -10,6 +10,7 @@ import { present } from '../std/assert.js';
 import type { Attach } from './attach.js';
 import type { Mirrored } from './mirror-end.js';
 import { mirrorsOf } from './mirror-end.js';
+import type { OperationName } from './operation.js';
 import { abandoned } from './roles.js';
 import { topOf } from './overlay.js';
 import { layersOf } from './refuse.js';
@@ -25,7 +26,7 @@ interface Named {
   readonly name: string;
 }
 
-function plan(operation: string, domain: Named, steps: readonly Step[], commitAt = 0): Plan {
+function plan(operation: OperationName, domain: Named, steps: readonly Step[], commitAt = 0): Plan {
   return { operation, domain: domain.uuid, domainName: domain.name, steps, commitAt };
 }
 
@@ -191,7 +192,7 @@ export function planStop(
     lifecycle(-1, { event: 'stopped', detail: reason === 'crashed' ? 'failed' : reason }),
   ];
   const ended = sealMs === null ? 'destroy' : 'seal';
-  const operation = reason === 'destroyed' ? ended : `stop (${reason})`;
+  const operation = reason === 'destroyed' ? ended : (`stop (${reason})` as const);
   const steps: readonly Step[] = [
     { kind: 'kill-qemu', pidFile },
     { kind: 'record', changes },

@@ -14,6 +14,7 @@ import { RequestError, StateError } from '../std/errors.js';
 import { isRefusal, layersOf, needLive, refuse } from './refuse.js';
 import { topOf } from './overlay.js';
 import { abandoned, staleRoles } from './roles.js';
+import type { OperationName } from './operation.js';
 import type { Plan, PivotDisk, Refusal, Step } from './step.js';
 
 /** A disk and the mirror that it has. */
@@ -125,7 +126,7 @@ export function planForget(record: DomainRecord, snapshot: Snapshot): Plan | Ref
 /** Mirrors that ended with their QEMU: the source is complete, so there is only something to forget. */
 function settleOwed(
   record: DomainRecord,
-  operation: string,
+  operation: OperationName,
   settled: readonly OwedMirror[],
   also: readonly Change[],
 ): Plan {
@@ -248,7 +249,7 @@ export function planLost(
 function pivotPlan(
   request: MirrorEnd,
   mirrors: readonly Mirrored[],
-  operation: string,
+  operation: OperationName,
   also: readonly Change[],
 ): Plan | Refusal {
   const unready = mirrors.find(({ mirror }) => mirror.ready !== 'yes');
@@ -435,7 +436,7 @@ function dropPlan(
   request: MirrorEnd,
   mirrors: readonly Mirrored[],
   how: 'force' | 'seal',
-  operation: string,
+  operation: OperationName,
   also: readonly Change[],
 ): Plan {
   const changes: readonly Change[] = [

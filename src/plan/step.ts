@@ -6,6 +6,7 @@ import type { BlockdevOptions, ReopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
 import { assert } from '../std/assert.js';
 import type { MoveData } from './move-tail.js';
+import type { OperationName } from './operation.js';
 
 export interface ImageFile {
   readonly path: string;
@@ -190,7 +191,7 @@ export type Step = StepOf<StepKind>;
 
 /** Steps before `commitAt` are undone after a failure; steps from it on are finished instead. */
 export interface Plan {
-  readonly operation: string;
+  readonly operation: OperationName;
   /** UUID of the domain; everything in a plan is about one. */
   readonly domain: string;
   readonly domainName: string;

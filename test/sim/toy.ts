@@ -4,6 +4,7 @@
 import type { Definition } from '../../src/domain/definition.js';
 import type { Change, ImageRole } from '../../src/domain/record.js';
 import type { Effect, Effects } from '../../src/job/effect.js';
+import type { OperationName } from '../../src/plan/operation.js';
 import type { Plan, Step, StepKind } from '../../src/plan/step.js';
 
 export const uuid = 'c0ffee00-0000-4000-8000-000000000001';
@@ -257,7 +258,7 @@ const unfinished: ImageRole = {
 
 /** Like a mirrored snapshot that pivots at once and then clears up. */
 export const toyPlan: Plan = {
-  operation: 'toy-move',
+  operation: 'toy-move' as string as OperationName, // A plan of its own, which no planner makes.
   domain: uuid,
   domainName: 'vm1',
   steps: steps([

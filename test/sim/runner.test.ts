@@ -52,8 +52,9 @@ async function textOf(journal: Journal): Promise<string> {
 
 function show(entry: Entry): string {
   if ('step' in entry) return `${entry.type} ${entry.step},`;
+  if ('from' in entry) return `replan ${entry.from}+${entry.done},`;
   if (entry.type === 'resolved') return `resolved ${entry.direction} by ${entry.by},`;
-  return `${entry.type}: ${'outcome' in entry ? entry.outcome : `${entry.reason},`}`;
+  return 'outcome' in entry ? `${entry.type}: ${entry.outcome}` : `${entry.type}: ${entry.reason},`;
 }
 
 test('a plan that meets no trouble leaves this journal', async () => {

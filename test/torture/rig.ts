@@ -4,7 +4,7 @@
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import type { OperationView, StreamedEvent } from '../../src/host/ferry-host.js';
+import type { DomainSummary, OperationView, StreamedEvent } from '../../src/host/ferry-host.js';
 import { ferryClient, type FerryClient } from '../../src/http/client.js';
 import { present } from '../../src/std/assert.js';
 import { until } from '../../src/std/deadline.js';
@@ -25,6 +25,17 @@ const sizeMiB = 16;
 /** Further overlays would make each step slower; a guest with that many images below it has served. */
 const deepest = 10;
 
+type OptionsOf<V extends 'start' | 'startMove'> = Parameters<FerryClient[V]>[1];
+
+/** The API's client; options that are not given have the API's own defaults. */
+export type RigClient = Omit<FerryClient, 'start' | 'startMove'> & {
+  start(domain: string): Promise<DomainSummary>;
+  startMove(
+    domain: string,
+    move: { readonly disks: readonly string[]; readonly to: string },
+  ): Promise<OperationView>;
+};
+
 export interface Life {
   /** Name of the domain: each life has its own, with images of its own. */
   readonly name: string;
@@ -35,7 +46,7 @@ export interface Life {
 export class Rig implements AsyncDisposable {
   readonly lab: Lab;
   readonly disks: number;
-  readonly client: FerryClient;
+  readonly client: RigClient;
   readonly monitor: MonitorDoor;
   private readonly log: string;
   private logRead = 0;
@@ -50,7 +61,14 @@ export class Rig implements AsyncDisposable {
   private constructor(lab: Lab, disks: number) {
     this.lab = lab;
     this.disks = disks;
-    this.client = ferryClient(join(lab.runDir, 'ferry.sock'));
+    const client = ferryClient(join(lab.runDir, 'ferry.sock'));
+    this.client = {
+      ...client,
+      // What is not sent has its default there.
+      start: async (domain) => await client.start(domain, {} as OptionsOf<'start'>),
+      startMove: async (domain, move) =>
+        await client.startMove(domain, move as OptionsOf<'startMove'>),
+    };
     this.monitor = new MonitorDoor(join(lab.runDir, 'libvirt-sock'));
     this.log = join(lab.directory, 'points');
   }
@@ -162,7 +180,7 @@ export class Rig implements AsyncDisposable {
     const name = `vm${++this.lives}`;
     const guest = await this.lab.guest({ name, disks: this.disks, sizeMiB, writer });
     await this.client.define(guest.xml);
-    const { uuid } = await this.client.start(name, { paused: false });
+    const { uuid } = await this.client.start(name);
     this.living = { name, uuid, guest };
     await guest.serial.waitAcked(64, 120_000);
   }

@@ -105,7 +105,7 @@ export const scenarios: readonly Scenario[] = [
     name: 'start',
     from: 'off',
     to: 'plain',
-    run: async ({ client, life }) => void (await client.start(life.name, { paused: false })),
+    run: async ({ client, life }) => void (await client.start(life.name)),
     snapshots: 0,
     owed: { domain: ['lifecycle resumed unpaused', 'lifecycle started booted'] },
   },
@@ -148,7 +148,7 @@ export async function startAnyhow(rig: Rig): Promise<void> {
   const { client, life } = rig;
   const { owed } = await client.showDomain(life.name);
   if (owed !== null) await remove('remove-mirror')(rig);
-  await client.start(life.name, { paused: false });
+  await client.start(life.name);
 }
 
 export function scenarioNamed(name: string): Scenario {

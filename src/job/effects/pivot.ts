@@ -237,6 +237,8 @@ async function backOut(disks: readonly PivotDisk[], world: DomainWorld): Promise
         await waitJob(monitor, disk.jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
       }
     }
+    // One of an earlier attempt would hide the root below its filter.
+    for (const disk of disks) await cancel(monitor, backJob(disk));
     const roots = await rootsOf(monitor);
     for (const disk of disks.filter((d) => roots.has(d.to))) await switchBack(monitor, disk);
     await swingBack(monitor, disks);
@@ -253,10 +255,11 @@ async function swingBack(monitor: Monitor, disks: readonly PivotDisk[]): Promise
   if (!running && swings.length > 0) await monitor.execute('blockdev-reopen', { options: swings });
 }
 
+const backJob = ({ target }: PivotDisk): string => `back-${target}`;
+
 /** A disk that switched while another did not: a mirror of nothing, since both sides are equal while the guest stands still. */
 async function switchBack(monitor: Monitor, disk: PivotDisk): Promise<void> {
-  const jobId = `back-${disk.target}`;
-  await cancel(monitor, jobId);
+  const jobId = backJob(disk);
   await monitor.execute('blockdev-mirror', {
     'job-id': jobId,
     device: disk.to,

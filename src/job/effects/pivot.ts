@@ -209,6 +209,8 @@ async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<
   await Promise.all(untouched.map((disk) => monitor.execute('job-complete', { id: disk.jobId })));
   const ready = await waitJobs(monitor, ids, ['pending', 'concluded'], PENDING_TIMEOUT_MS);
   const pending = ids.filter((id) => ready.get(id)?.info.status === 'pending');
+  // The last moment at which all can still be cancelled: one that failed takes the others with it.
+  for (const disk of disks) checkJob(disk, ready.get(disk.jobId));
   await Promise.all(pending.map((id) => monitor.execute('job-finalize', { id })));
   const over = await waitJobs(monitor, ids, ['concluded'], CONCLUDED_TIMEOUT_MS);
   for (const disk of disks) checkJob(disk, over.get(disk.jobId));

@@ -192,7 +192,19 @@ async function checkHealth(disk: PivotDisk, world: DomainWorld): Promise<void> {
   );
 }
 
+/** A commit has no way back once a disk of it has switched: the others are tried again, while there is nothing to copy. */
 async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
+  try {
+    await completeOnce(monitor, disks);
+  } catch (error) {
+    const roots = await rootsOf(monitor);
+    if (!disks.some((disk) => disk.job === 'commit' && roots.has(disk.to))) throw error;
+    await commitAgain(monitor, disks, roots);
+    await completeOnce(monitor, disks);
+  }
+}
+
+async function completeOnce(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
   const ids = disks.map((disk) => disk.jobId);
   // `stop` makes jobs flap between ready and standby; job-complete is taken in READY only.
   const jobs = await waitJobs(

@@ -15,7 +15,7 @@ import type { Journal } from '../../src/journal/journal.js';
 import { MemoryJournal } from '../../src/journal/memory.js';
 import { planStop } from '../../src/plan/lifecycle.js';
 import type { Plan, Refusal } from '../../src/plan/step.js';
-import type { Monitor } from '../../src/qmp/monitor.js';
+import type { Monitor, ReplyOf } from '../../src/qmp/monitor.js';
 import { present } from '../../src/std/assert.js';
 import { Lock } from '../../src/std/queue.js';
 import { FakeGuest } from '../fake/guest.js';
@@ -42,7 +42,19 @@ const chains: Readonly<Record<string, readonly Layer[]>> = {
   vda: [layer('/src/vda.qcow2', 'qcow2', 1), layer('/src/base.raw', 'raw', 2)],
   vdb: [layer('/src/vdb.qcow2', 'qcow2', 3)],
   vdc: [layer('/src/vdc.raw', 'raw', 4)],
+  ...Object.fromEntries(
+    ['vdd', 'vde', 'vdf', 'vdg', 'vdh'].map((target, i) => [
+      target,
+      [layer(`/src/${target}.qcow2`, 'qcow2', 5 + i)],
+    ]),
+  ),
 };
+
+/** What becomes of a QMP command instead of what it asks for; null: it goes its way. */
+export type Meddle = (
+  command: string,
+  args: Readonly<Record<string, unknown>>,
+) => (() => Promise<unknown>) | null;
 
 /** QEMU goes at this call. */
 export interface Death {
@@ -62,6 +74,7 @@ export class FerryBench {
   journal: Journal = new MemoryJournal({ nowMs: () => 0 });
   striker = new Striker();
   death: Death | null = null;
+  meddle: Meddle = () => null;
   /** What the host does when it hears that QEMU is gone; waits for the domain's lock. */
   stopping: Promise<unknown> | null = null;
   private abort = new AbortController();
@@ -100,7 +113,7 @@ export class FerryBench {
       startTicks: 1,
       definition: definitionOf(targets, true),
       state: { state: 'running', reason: 'booted' },
-      nextIndex: 10,
+      nextIndex: 20,
       mirrors: [],
     };
     await bench.journal.record(uuid, [
@@ -112,6 +125,14 @@ export class FerryBench {
 
   async record(): Promise<DomainRecord> {
     return present(await this.journal.domain(uuid), 'the domain is persistent');
+  }
+
+  /** What a user does who suspends the guest. */
+  async suspend(): Promise<void> {
+    await (await this.monitor()).execute('stop', {});
+    await this.journal.record(uuid, [
+      { change: 'state', state: { state: 'paused', reason: 'user' } },
+    ]);
   }
 
   /** For what is looked at before a fault: calls nobody strikes. */
@@ -190,11 +211,11 @@ export class FerryBench {
       const { life } = this;
       const raw = await this.qemu.connect();
       const execute: Monitor['execute'] = async (command, args, options) =>
-        await this.around(
-          life,
-          `qmp ${command}`,
-          async () => await raw.execute(command, args, options),
-        );
+        await this.around(life, `qmp ${command}`, async () => {
+          const instead = this.meddle(command, { ...args });
+          if (instead === null) return await raw.execute(command, args, options);
+          return (await instead()) as ReplyOf<typeof command>; // who meddles knows what is answered
+        });
       this.connection = { raw, struck: Object.assign(Object.create(raw) as Monitor, { execute }) };
     }
     return this.connection.struck;

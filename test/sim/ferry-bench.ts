@@ -6,6 +6,7 @@ import type { Layer } from '../../src/block/layer.js';
 import { formatNode } from '../../src/block/layer.js';
 import type { Definition } from '../../src/domain/definition.js';
 import type { Disk } from '../../src/domain/disk.js';
+import type { ReplyOf } from '../../src/qapi/types.js';
 import type { DomainRecord, LiveRecord } from '../../src/domain/record.js';
 import { effects } from '../../src/job/effects/index.js';
 import type { RunnerDeps } from '../../src/job/runner.js';
@@ -15,7 +16,7 @@ import type { Journal } from '../../src/journal/journal.js';
 import { MemoryJournal } from '../../src/journal/memory.js';
 import { planStop } from '../../src/plan/lifecycle.js';
 import type { Plan, Refusal } from '../../src/plan/step.js';
-import type { Monitor, ReplyOf } from '../../src/qmp/monitor.js';
+import type { Monitor } from '../../src/qmp/monitor.js';
 import { present } from '../../src/std/assert.js';
 import { Lock } from '../../src/std/queue.js';
 import { FakeGuest } from '../fake/guest.js';
@@ -72,9 +73,9 @@ export class FerryBench {
   readonly qemu: FakeQemu;
   readonly images = productStore(this.storage);
   journal: Journal = new MemoryJournal({ nowMs: () => 0 });
+  meddle: Meddle = () => null;
   striker = new Striker();
   death: Death | null = null;
-  meddle: Meddle = () => null;
   /** What the host does when it hears that QEMU is gone; waits for the domain's lock. */
   stopping: Promise<unknown> | null = null;
   private abort = new AbortController();

@@ -251,10 +251,8 @@ async function backOut(disks: readonly PivotDisk[], world: DomainWorld): Promise
         await waitJob(monitor, disk.jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
       }
     }
-    // One of an earlier attempt would hide the root below its filter.
-    for (const disk of disks) await cancel(monitor, backJob(disk));
     const roots = await rootsOf(monitor);
-    for (const disk of disks.filter((d) => roots.has(d.to))) await switchBack(monitor, disk);
+    for (const disk of disks.filter((d) => !roots.has(d.from))) await switchBack(monitor, disk);
     await swingBack(monitor, disks);
     await resumeIfRunning(monitor, world);
     pauses.delete(monitor);
@@ -269,11 +267,12 @@ async function swingBack(monitor: Monitor, disks: readonly PivotDisk[]): Promise
   if (!running && swings.length > 0) await monitor.execute('blockdev-reopen', { options: swings });
 }
 
-const backJob = ({ target }: PivotDisk): string => `back-${target}`;
-
 /** A disk that switched while another did not: a mirror of nothing, since both sides are equal while the guest stands still. */
 async function switchBack(monitor: Monitor, disk: PivotDisk): Promise<void> {
-  const jobId = backJob(disk);
+  const jobId = `back-${disk.target}`;
+  // One of an earlier attempt would hide the root below its filter.
+  await cancel(monitor, jobId);
+  if (!(await rootsOf(monitor)).has(disk.to)) return;
   await monitor.execute('blockdev-mirror', {
     'job-id': jobId,
     device: disk.to,

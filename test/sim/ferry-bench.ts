@@ -7,6 +7,7 @@ import type { Layer } from '../../src/block/layer.js';
 import { formatNode, localPath } from '../../src/block/layer.js';
 import type { Definition } from '../../src/domain/definition.js';
 import type { Disk } from '../../src/domain/disk.js';
+import type { ReplyOf } from '../../src/qapi/types.js';
 import type { DomainRecord, LiveRecord } from '../../src/domain/record.js';
 import { effects } from '../../src/job/effects/index.js';
 import type { RunnerDeps } from '../../src/job/runner.js';
@@ -48,7 +49,19 @@ const chains: Readonly<Record<string, readonly Layer[]>> = {
   vda: [layer('/src/vda.qcow2', 'qcow2', 1), layer('/src/base.raw', 'raw', 2)],
   vdb: [layer('/src/vdb.qcow2', 'qcow2', 3)],
   vdc: [layer('/src/vdc.raw', 'raw', 4)],
+  ...Object.fromEntries(
+    ['vdd', 'vde', 'vdf', 'vdg', 'vdh'].map((target, i) => [
+      target,
+      [layer(`/src/${target}.qcow2`, 'qcow2', 5 + i)],
+    ]),
+  ),
 };
+
+/** What becomes of a QMP command instead of what it asks for; null: it goes its way. */
+export type Meddle = (
+  command: string,
+  args: Readonly<Record<string, unknown>>,
+) => (() => Promise<unknown>) | null;
 
 /** QEMU goes at this call. */
 export interface Death {
@@ -66,6 +79,7 @@ export class FerryBench {
   qemu: FakeQemu;
   readonly images = productStore(this.storage);
   journal: Journal = new MemoryJournal({ nowMs: () => 0 });
+  meddle: Meddle = () => null;
   striker = new Striker();
   death: Death | null = null;
   /** Or after the first call of this method. */
@@ -111,7 +125,7 @@ export class FerryBench {
       rebooting: false,
       definition: definitionOf(targets, true),
       state: { state: 'running', reason: 'booted' },
-      nextIndex: 10,
+      nextIndex: 20,
       mirrors: [],
     };
     await bench.journal.record(uuid, [
@@ -123,6 +137,14 @@ export class FerryBench {
 
   async record(): Promise<DomainRecord> {
     return present(await this.journal.domain(uuid), 'the domain is persistent');
+  }
+
+  /** What a user does who suspends the guest. */
+  async suspend(): Promise<void> {
+    await (await this.monitor()).execute('stop', {});
+    await this.journal.record(uuid, [
+      { change: 'state', state: { state: 'paused', reason: 'user' } },
+    ]);
   }
 
   /** For what is looked at before a fault: calls nobody strikes. */
@@ -278,11 +300,11 @@ export class FerryBench {
       const { life } = this;
       const raw = await this.qemu.connect();
       const execute: Monitor['execute'] = async (command, args, options) =>
-        await this.around(
-          life,
-          `qmp ${command}`,
-          async () => await raw.execute(command, args, options),
-        );
+        await this.around(life, `qmp ${command}`, async () => {
+          const instead = this.meddle(command, { ...args });
+          if (instead === null) return await raw.execute(command, args, options);
+          return (await instead()) as ReplyOf<typeof command>; // who meddles knows what is answered
+        });
       this.connection = { raw, struck: Object.assign(Object.create(raw) as Monitor, { execute }) };
     }
     return this.connection.struck;

@@ -207,7 +207,19 @@ export async function checkHealth(
   }
 }
 
+/** A commit has no way back once a disk of it has switched: the others are tried again, while there is nothing to copy. */
 async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
+  try {
+    await completeOnce(monitor, disks);
+  } catch (error) {
+    const roots = await rootsOf(monitor);
+    if (!disks.some((disk) => disk.job === 'commit' && roots.has(disk.to))) throw error;
+    await commitAgain(monitor, disks, roots);
+    await completeOnce(monitor, disks);
+  }
+}
+
+async function completeOnce(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
   const ids = disks.map((disk) => disk.jobId);
   // `stop` makes jobs flap between ready and standby; job-complete is taken in READY only.
   const jobs = await waitJobs(
@@ -227,6 +239,8 @@ async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<
   // A target that takes no more will not do so while we wait, and the guest stands still meanwhile.
   const ready = await waitJobs(monitor, ids, ['pending', 'concluded'], PENDING_TIMEOUT_MS, 'throw');
   const pending = ids.filter((id) => ready.get(id)?.info.status === 'pending');
+  // The last moment at which all can still be cancelled: one that failed takes the others with it.
+  for (const disk of disks) checkJob(disk, ready.get(disk.jobId));
   await Promise.all(pending.map((id) => monitor.execute('job-finalize', { id })));
   const over = await waitJobs(monitor, ids, ['concluded'], CONCLUDED_TIMEOUT_MS);
   for (const disk of disks) checkJob(disk, over.get(disk.jobId));
@@ -263,7 +277,7 @@ async function backOut(
     }
     completing.delete(monitor);
     const roots = await rootsOf(monitor);
-    for (const disk of disks.filter((d) => roots.has(d.to))) await switchBack(monitor, disk);
+    for (const disk of disks.filter((d) => !roots.has(d.from))) await switchBack(monitor, disk);
     await swingBack(monitor, disks);
     await resumeIfRunning(monitor, world);
     const ms = pauseOf(monitor);
@@ -282,7 +296,9 @@ async function swingBack(monitor: Monitor, disks: readonly PivotDisk[]): Promise
 /** A disk that switched while another did not: a mirror of nothing, since both sides are equal while the guest stands still. */
 async function switchBack(monitor: Monitor, disk: PivotDisk): Promise<void> {
   const jobId = `back-${disk.target}`;
+  // One of an earlier attempt would hide the root below its filter.
   await cancel(monitor, jobId);
+  if (!(await rootsOf(monitor)).has(disk.to)) return;
   await monitor.execute('blockdev-mirror', {
     'job-id': jobId,
     device: disk.to,

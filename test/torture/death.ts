@@ -14,14 +14,18 @@ export async function checkDead(rig: Rig, over: Over): Promise<readonly Problem[
   const { life, client } = rig;
   const summary = await rig.until('death is noticed', async () => {
     const found = await client.showDomain(life.name);
-    return found.id === null && found.operations.length === 0 ? found : null;
+    if (found.id !== null) return null;
+    // A move waits for the next start; everything else comes to its end.
+    const open = await Promise.all(found.operations.map((id) => client.operation(id)));
+    return open.every(({ status }) => status === 'waiting') ? found : null;
   });
   const open = (await rig.newOperations())
     .concat(over.operations)
     .flatMap(({ kind, status, reason }): Problem[] =>
       status === 'attention' ? [{ kind: 'hang', text: `${kind}: ${reason ?? ''}` }] : [],
     );
-  const storage = await checkStorage(rig, await viewOf(rig));
+  // What a move that waits has made is known by its operation, and seen to when it has ended.
+  const storage = summary.operations.length > 0 ? [] : await checkStorage(rig, await viewOf(rig));
   const verdict = await rig.verify();
   const lost: Problem[] = verdict.ok ? [] : [{ kind: 'lost', text: JSON.stringify(verdict) }];
   const found = [...open, ...storage, ...lost];
@@ -37,6 +41,9 @@ async function comesBack(rig: Rig): Promise<readonly Problem[]> {
     await startAnyhow(rig);
     await serial.waitLine('READY start=', BOOT_MS, begin);
     await serial.waitProgress(16, BOOT_MS);
+    await rig.until('what waited has come to its end', async () =>
+      (await rig.client.showDomain(rig.life.name)).operations.length === 0 ? true : null,
+    );
   } catch (error) {
     return [{ kind: 'hang', text: `it does not come back: ${messageOf(error)}` }];
   }

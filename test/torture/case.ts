@@ -30,6 +30,7 @@ export interface CaseResult {
 }
 
 const SETTLE_MS = 60_000;
+const SOON_MS = 5000;
 
 /** `again` strikes the daemon that recovers from the first blow. */
 export async function strike(
@@ -78,12 +79,24 @@ async function problemsOf(
 ): Promise<readonly Problem[]> {
   const blows = notes.flatMap((note) => ('struck' in note ? [note] : []));
   if (blows.some(({ killed }) => killed.length > 0)) return await checkDead(rig, over);
-  const living = await checkLiving(rig, over);
-  // Commands that went wrong may cost a mirror, and that is an operation of its own.
   const wentWrong = blows.some(
     ({ struck }) => struck.deed === 'refuse' || struck.deed === 'cancel',
   );
-  return wentWrong ? living : [...checkOutcome(rig, over), ...living];
+  // Commands that went wrong may cost a mirror; that it is gone is found by a look of its own.
+  if (wentWrong) return await soonLiving(rig);
+  return [...checkOutcome(rig, over), ...(await checkLiving(rig, over.after))];
+}
+
+/** What is still wrong when it has had time to come right. */
+async function soonLiving(rig: Rig): Promise<readonly Problem[]> {
+  const look = async (): Promise<readonly Problem[]> => {
+    const view = await untilSettled(rig);
+    return await checkLiving(rig, view);
+  };
+  let problems = await look();
+  const end = performance.now() + SOON_MS;
+  while (problems.length > 0 && performance.now() < end) problems = await look();
+  return problems;
 }
 
 interface Afterwards {
@@ -123,14 +136,11 @@ function failed(
   return { ...result, outcome: 'nothing', problems: [{ kind, text }] };
 }
 
-async function checkLiving(rig: Rig, { after }: Over): Promise<readonly Problem[]> {
+async function checkLiving(rig: Rig, after: View): Promise<readonly Problem[]> {
   if (stateOf(after) === 'off') return await checkStorage(rig, after);
   const { serial } = rig.life.guest;
   const [writes, guest, storage] = await Promise.all([
-    serial.waitProgress(16, SETTLE_MS).then(
-      (): readonly Problem[] => [],
-      (error: unknown): readonly Problem[] => [{ kind: 'hang', text: messageOf(error) }],
-    ),
+    checkWrites(rig),
     checkGuest(rig, after),
     checkStorage(rig, after),
   ]);
@@ -139,6 +149,14 @@ async function checkLiving(rig: Rig, { after }: Over): Promise<readonly Problem[
     text: `the guest came up with ${start} of ${acked}`,
   }));
   return [...writes, ...guest, ...storage, ...setbacks];
+}
+
+async function checkWrites({ isSuspended, life }: Rig): Promise<readonly Problem[]> {
+  if (isSuspended) return [];
+  return await life.guest.serial.waitProgress(16, SETTLE_MS).then(
+    () => [],
+    (error: unknown) => [{ kind: 'hang', text: messageOf(error) }],
+  );
 }
 
 /** Nothing is under way any more, and mirrors are in step. */

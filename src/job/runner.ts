@@ -173,7 +173,7 @@ async function asPlannedNow<W>(run: Run<W>): Promise<Run<W>> {
 async function doInBackground<W>(run: Run<W>, i: number): Promise<Returned> {
   const { step, effect, context } = partsOf(run, i);
   try {
-    await effect.do(step, run.deps.world, context);
+    await withoutQemu(run, i, async () => await effect.do(step, run.deps.world, context));
     return { step: i, failure: null };
   } catch (error) {
     return { step: i, failure: context.signal.aborted ? cancelled(run, i, error) : errorOf(error) };
@@ -219,11 +219,26 @@ async function forward<W>(
         await append(run, { type: 'doing', step: i });
       tell(run, i, 'doing');
       if (effect.background === true) return { background: i };
-      await complete(run, i, async () => await effect.do(step, run.deps.world, context));
+      const attempt = async () => await effect.do(step, run.deps.world, context);
+      await complete(run, i, async () => await withoutQemu(run, i, attempt));
     } else if (mark !== 'done') await complete(run, i, async () => undefined);
   }
   await append(run, { type: 'end', outcome: 'committed' });
   return { outcome: 'committed' };
+}
+
+/** From the commit step on an operation is finished without its QEMU: one that goes in the middle of a step is no failure. */
+async function withoutQemu<W>(
+  { plan, deps }: Run<W>,
+  i: number,
+  attempt: () => Promise<void>,
+): Promise<void> {
+  try {
+    await attempt();
+  } catch (error) {
+    if (i < plan.commitAt || (await deps.isGone?.()) !== true) throw error;
+    await attempt();
+  }
 }
 
 /**

@@ -30,6 +30,7 @@ export interface CaseResult {
 }
 
 const SETTLE_MS = 60_000;
+const SOON_MS = 5000;
 
 /** `again` strikes the daemon that recovers from the first blow. */
 export async function strike(
@@ -78,12 +79,24 @@ async function problemsOf(
 ): Promise<readonly Problem[]> {
   const blows = notes.flatMap((note) => ('struck' in note ? [note] : []));
   if (blows.some(({ killed }) => killed.length > 0)) return await checkDead(rig, over);
-  const living = await checkLiving(rig, over);
-  // Commands that went wrong may cost a mirror, and that is an operation of its own.
   const wentWrong = blows.some(
     ({ struck }) => struck.deed === 'refuse' || struck.deed === 'cancel',
   );
-  return wentWrong ? living : [...checkOutcome(rig, over), ...living];
+  // Commands that went wrong may cost a mirror; that it is gone is found by a look of its own.
+  if (wentWrong) return await soonLiving(rig);
+  return [...checkOutcome(rig, over), ...(await checkLiving(rig, over.after))];
+}
+
+/** What is still wrong when it has had time to come right. */
+async function soonLiving(rig: Rig): Promise<readonly Problem[]> {
+  const look = async (): Promise<readonly Problem[]> => {
+    const view = await untilSettled(rig);
+    return await checkLiving(rig, view);
+  };
+  let problems = await look();
+  const end = performance.now() + SOON_MS;
+  while (problems.length > 0 && performance.now() < end) problems = await look();
+  return problems;
 }
 
 interface Afterwards {
@@ -123,14 +136,11 @@ function failed(
   return { ...result, outcome: 'nothing', problems: [{ kind, text }] };
 }
 
-async function checkLiving(rig: Rig, { after }: Over): Promise<readonly Problem[]> {
-  if (stateOf(after) === 'off') return await checkStorage(rig, after);
+async function checkLiving(rig: Rig, after: View): Promise<readonly Problem[]> {
+  if (['off', 'owed'].includes(stateOf(after))) return await checkStorage(rig, after);
   const { serial } = rig.life.guest;
   const [writes, guest, storage] = await Promise.all([
-    serial.waitProgress(16, SETTLE_MS).then(
-      (): readonly Problem[] => [],
-      (error: unknown): readonly Problem[] => [{ kind: 'hang', text: messageOf(error) }],
-    ),
+    checkWrites(rig),
     checkGuest(rig, after),
     checkStorage(rig, after),
   ]);
@@ -141,17 +151,28 @@ async function checkLiving(rig: Rig, { after }: Over): Promise<readonly Problem[
   return [...writes, ...guest, ...storage, ...setbacks];
 }
 
+async function checkWrites({ isSuspended, life }: Rig): Promise<readonly Problem[]> {
+  if (isSuspended) return [];
+  return await life.guest.serial.waitProgress(16, SETTLE_MS).then(
+    () => [],
+    (error: unknown) => [{ kind: 'hang', text: messageOf(error) }],
+  );
+}
+
 /** Nothing is under way any more, and mirrors are in step. */
 async function untilSettled(rig: Rig): Promise<View> {
   return await rig.until(
     `${rig.life.name} settles`,
     async () => {
-      const { operations } = await rig.client.showDomain(rig.life.name);
+      const { operations, id } = await rig.client.showDomain(rig.life.name);
       if (operations.length > 0) {
-        const views = await Promise.all(operations.map((id) => rig.client.operation(id)));
+        const views = await Promise.all(operations.map((one) => rig.client.operation(one)));
         const waits = views.find(({ status }) => status === 'attention');
         if (waits !== undefined)
           throw new Error(`${waits.kind} waits for a person: ${waits.reason}`);
+        // A move whose QEMU died waits for the next start.
+        if (id === null && views.every(({ status }) => status === 'waiting'))
+          return await viewOf(rig);
         return null;
       }
       const disks = namedDisks(await rig.client.dumpXml(rig.life.name, { inactive: false }));

@@ -35,9 +35,10 @@ function differ(kind: ProblemKind, what: string, found: unknown, wanted: unknown
 export async function checkGuest(rig: Rig, view: View): Promise<readonly Problem[]> {
   const disks = namedDisks(view.liveXml);
   const { status } = await rig.monitor.ask<{ status: string }>(rig.life, 'query-status');
+  const wanted = rig.isSuspended ? 'paused' : 'running';
   return [
-    ...differ('wrong', 'state of the domain', view.summary.state, 'running'),
-    ...differ('wrong', 'run state of QEMU', status, 'running'),
+    ...differ('wrong', 'state of the domain', view.summary.state, wanted),
+    ...differ('wrong', 'run state of QEMU', status, wanted),
     ...(await checkGraph(rig, disks)),
     ...(await checkOpenFiles(rig, disks)),
     ...checkPersistent(disks, namedDisks(view.inactiveXml)),

@@ -27,6 +27,9 @@ const deepest = 10;
 
 type OptionsOf<V extends 'start' | 'startMove'> = Parameters<FerryClient[V]>[1];
 
+/** virDomainSuspend and virDomainResume. */
+const [SUSPEND, RESUME] = [34, 28];
+
 /** The API's client; options that are not given have the API's own defaults. */
 export type RigClient = Omit<FerryClient, 'start' | 'startMove'> & {
   start(domain: string): Promise<DomainSummary>;
@@ -48,6 +51,8 @@ export class Rig implements AsyncDisposable {
   readonly disks: number;
   readonly client: RigClient;
   readonly monitor: MonitorDoor;
+  /** By its user: it stays so whatever happens. */
+  isSuspended = false;
   private readonly log: string;
   private logRead = 0;
   private lastEvent = 0;
@@ -173,6 +178,16 @@ export class Rig implements AsyncDisposable {
       await afterPowerCut(this.lab.runDir, struck.unsynced);
     }
     await this.daemonUp(blow);
+  }
+
+  async suspend(): Promise<void> {
+    await this.monitor.tell(this.life, SUSPEND);
+    this.isSuspended = true;
+  }
+
+  async resume(): Promise<void> {
+    await this.monitor.tell(this.life, RESUME);
+    this.isSuspended = false;
   }
 
   /** A guest with fresh images, defined, running and writing. */

@@ -136,12 +136,20 @@ export const scenarios: readonly Scenario[] = [
 /** Brings the guest, wherever it is, to where a scenario begins. Nothing is struck meanwhile. */
 export async function arrange(rig: Rig, to: State): Promise<void> {
   const { client, life } = rig;
-  const at = stateOf(await viewOf(rig));
-  if (at === to) return;
+  const view = await viewOf(rig);
+  const at = stateOf(view);
+  // After a failure some mirrors may be left, and those of the others be gone.
+  const whole = new Set(namedDisks(view.liveXml).map(({ mirror }) => mirror.length > 0)).size < 2;
+  if (at === to && whole) return;
   if (at === 'off' || at === 'owed') {
     await startAnyhow(rig);
     return await arrange(rig, to);
   }
+  // Objects whose mirrors are lost are only remembered.
+  if (at === 'plain')
+    for (const { name, disks } of view.snapshots)
+      if (disks.some(({ mirror }) => mirror !== null))
+        await client.deleteSnapshot(life.name, name, 'metadata');
   if (at === 'mirrored') await remove('remove-mirror')(rig);
   if (at === 'copies')
     for (const target of rig.targets) await client.endBlockJob(life.name, target, 'abort');

@@ -58,8 +58,8 @@ async function tryOne(
   const from = performance.now();
   const { struck, problems } = await strike(rig, scenario, { ...blow, moment: 'before' });
   const where = `${state}, ${blow.deed} ${blow.point}`;
-  assert.ok(struck, `${where}: never came to it`);
   assert.deepEqual(problems, [], where);
+  assert.ok(struck, `${where}: never came to it`);
   const after = await viewOf(rig);
   const { serial } = rig.life.guest;
   if (state === 'suspended') {

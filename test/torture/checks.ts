@@ -54,9 +54,14 @@ interface Graph {
   }[];
 }
 
+interface Job {
+  readonly id: string;
+  readonly status: string;
+}
+
 async function checkGraph(rig: Rig, disks: readonly NamedDisk[]): Promise<readonly Problem[]> {
   const graph = await rig.monitor.ask<Graph>(rig.life, 'x-debug-query-block-graph');
-  const jobs = await rig.monitor.ask<readonly { id: string }[]>(rig.life, 'query-jobs');
+  const jobs = await rig.monitor.ask<readonly Job[]>(rig.life, 'query-jobs');
   const wanted = disks.flatMap(({ chain, mirror }) => [...chain, ...mirror]).map(formatNode);
   const formats = graph.nodes.map(({ name }) => name).filter((name) => name.endsWith('-format'));
   return [
@@ -69,6 +74,12 @@ async function checkGraph(rig: Rig, disks: readonly NamedDisk[]): Promise<readon
       'number of jobs',
       jobs.length,
       disks.filter(({ mirror }) => mirror.length > 0).length,
+    ),
+    ...differ(
+      'leftover',
+      'jobs that are over',
+      jobs.filter(({ status }) => status === 'concluded').map(({ id }) => id),
+      [],
     ),
   ];
 }

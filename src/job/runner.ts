@@ -290,8 +290,8 @@ const isCancelled = <W>({ plan, deps }: Run<W>, i: number): boolean =>
   i < plan.commitAt && deps.signal?.aborted === true;
 
 async function ask<W>(run: Run<W>, i: number): Promise<Probe> {
-  const { step, effect } = partsOf(run, i);
-  return await effect.probe(step, run.deps.world).catch(() => 'unknown' as const);
+  const { step, effect, context } = partsOf(run, i);
+  return await effect.probe(step, run.deps.world, context).catch(() => 'unknown' as const);
 }
 
 async function changesOf<W>(run: Run<W>, i: number): Promise<readonly Change[]> {
@@ -339,6 +339,8 @@ function partsOf<W>(run: Run<W>, i: number): Parts<W> {
     operation,
     signal: (cancellable ? deps.signal : undefined) ?? never,
     progress: (report) => tell(run, i, 'doing', report),
+    saved: async () => await deps.journal.copy(operation, i),
+    save: async (note) => await deps.journal.saveCopy(operation, i, note),
   };
   return { step, effect, context };
 }

@@ -58,7 +58,7 @@ export class FerryBench {
   readonly storage = new FakeStorage();
   readonly guest: FakeGuest;
   readonly qemu: FakeQemu;
-  readonly images = productStore(this.storage);
+  readonly images = productStore(this.storage, (files) => this.struck(files, 'copy'));
   journal: Journal = new MemoryJournal({ nowMs: () => 0 });
   striker = new Striker();
   death: Death | null = null;
@@ -139,6 +139,14 @@ export class FerryBench {
     if (!this.qemu.alive) return;
     this.qemu.kill('half');
     setImmediate(() => void this.stop().catch(() => undefined));
+  }
+
+  /** The host loses its power. A storage that lies has lost half of each unfinished copy, synced or not. */
+  powerCut(storage: 'honest' | 'lies'): void {
+    this.kill();
+    this.storage.powerFailed(this.striker.calls % 2 === 0 ? 'none' : 'half');
+    for (const [path, image] of this.storage.files)
+      if (storage === 'lies' && path.endsWith('.part')) this.storage.loseHalf(image);
   }
 
   /** What the host does about a QEMU that is gone. */

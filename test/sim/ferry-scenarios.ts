@@ -33,6 +33,7 @@ export interface Scenario {
   /** A snapshot taken before, or only the files for one made by hand. */
   readonly before: Kind | 'files' | null;
   readonly plan: (bench: FerryBench) => Promise<Plan | Refusal>;
+  readonly reflinks?: true;
 }
 
 const end =
@@ -78,11 +79,14 @@ export const scenarios: readonly Scenario[] = [
   { name: 'move 1 disk', targets: one, before: null, plan: planTheMove },
   { name: 'move 1 disk with a snapshot', targets: one, before: 'plain', plan: planTheMove },
   { name: 'move 3 disks', targets: three, before: null, plan: planTheMove },
+  { name: 'move 1 disk by reflink', targets: one, before: null, plan: planTheMove, reflinks: true },
 ];
 
 /** The bench as the operation finds it. */
-export async function prepared({ targets, before }: Scenario): Promise<FerryBench> {
+export async function prepared(scenario: Scenario): Promise<FerryBench> {
+  const { targets, before, reflinks = false } = scenario;
   const bench = await FerryBench.open(targets);
+  bench.storage.reflinks = reflinks;
   if (before === 'files' || before === 'reuse') await makeByHand(bench);
   if (before === null || before === 'files') return bench;
   await bench.perform(async () => await planCreate(bench, before));

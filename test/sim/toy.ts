@@ -335,6 +335,8 @@ export async function factsAfter(plan: Plan): Promise<string> {
       operation: 0,
       signal: new AbortController().signal,
       progress: () => undefined,
+      saved: async () => null,
+      save: async () => undefined,
     });
   }
   return await world.facts();

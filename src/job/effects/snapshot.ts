@@ -35,11 +35,13 @@ export const snapshot: Effect<StepOf<'snapshot'>, DomainWorld> = {
     if (monitor === null) return 'partial';
     const roots = await rootsOf(monitor);
     const switched = disks.filter((disk) => roots.has(disk.overlay));
-    return switched.length === disks.length ? 'done' : switched.length === 0 ? 'absent' : 'partial';
+    // None is no proof that nothing was done: an undo that was cut short behind its pivot looks the same, and has jobs
+    // to end and a guest to let go. Both ways can be gone again from there.
+    return switched.length === disks.length ? 'done' : 'partial';
   },
 };
 
-const commitJob = (disk: SnapshotDisk): string => `undo-${disk.overlay}`;
+const commitJob = (disk: Pick<SnapshotDisk, 'overlay'>): string => `undo-${disk.overlay}`;
 
 /** Can be entered again at any point of it; what stands still because of us goes on in the end. */
 async function commitBack(
@@ -64,7 +66,7 @@ async function commitBack(
   if (switched.length > 0)
     await pivot.do({ kind: 'pivot', disks: switched.map(backOf) }, world, context);
   // No record stands between: the chain before the snapshot is what comes back, and its journal says so with `undone`.
-  for (const disk of disks) await makeHarmless(monitor, disk, world);
+  for (const disk of disks) await makeHarmless(monitor, disk, world, switched.includes(disk));
   await resumeIfRunning(monitor, world);
   const ms = pauseOf(monitor);
   if (ms !== null) world.notePause('undo of the snapshot', ms);
@@ -90,13 +92,17 @@ const backOf = (disk: SnapshotDisk): PivotDisk => ({
  */
 async function makeHarmless(
   monitor: Monitor,
-  disk: SnapshotDisk,
+  { overlay, overlayPath }: SnapshotDisk,
   { images }: DomainWorld,
+  wasSwitched: boolean,
 ): Promise<void> {
-  await cancel(monitor, commitJob(disk));
-  await close(monitor, disk.overlay);
-  if ((await images.stat(disk.overlayPath))?.kind === 'file')
-    await images.truncate(disk.overlayPath);
+  await cancel(monitor, commitJob({ overlay }));
+  await close(monitor, overlay);
+  const file = await images.stat(overlayPath);
+  if (file?.kind !== 'file' || file.sizeBytes === 0n) return;
+  // One that was never on top is as its maker left it.
+  if (wasSwitched || !(await images.isEmpty(overlayPath, 'qcow2')))
+    await images.truncate(overlayPath);
 }
 
 /** One that its caller made is left as he made it: whole, and with nothing in it. */

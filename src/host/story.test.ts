@@ -112,6 +112,7 @@ const rows: readonly (readonly [string, Plan, readonly Entry[], boolean])[] = [
 test('an operation in words', () => {
   const text = rows.map(([name, plan, entries, isRunning]) => {
     const record = operationOf({
+      copies: [],
       id: 7,
       plan,
       startedAtMs: 0,

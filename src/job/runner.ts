@@ -379,8 +379,8 @@ const isCancelled = <W>({ plan, deps }: Run<W>, i: number): boolean =>
   i < plan.commitAt && deps.signal?.aborted === true;
 
 async function ask<W>(run: Run<W>, i: number): Promise<Probe> {
-  const { step, effect } = partsOf(run, i);
-  const found = await effect.probe(step, run.deps.world).catch(() => 'unknown' as const);
+  const { step, effect, context } = partsOf(run, i);
+  const found = await effect.probe(step, run.deps.world, context).catch(() => 'unknown' as const);
   return found === 'unknown' ? await answered(run, i) : found;
 }
 
@@ -446,6 +446,8 @@ function partsOf<W>(run: Run<W>, i: number): Parts<W> {
     signal: (cancellable ? deps.signal : undefined) ?? never,
     progress: (report) => tell(run, i, 'doing', report),
     notePause: (what, ms) => void run.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),
+    saved: async () => await deps.journal.copy(operation, i),
+    save: async (note) => await deps.journal.saveCopy(operation, i, note),
   };
   return { step, effect, context };
 }

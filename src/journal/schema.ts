@@ -40,6 +40,24 @@ const versions: readonly string[] = [
   UPDATE domain SET record = json_set(record, '$.owed', json('[]'));
   UPDATE role SET role = json_set(role, '$.domainName', '');
   `,
+  `
+  CREATE TABLE copy (
+    operation INTEGER NOT NULL REFERENCES operation ON DELETE CASCADE,
+    step INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    PRIMARY KEY (operation, step)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE piece (
+    operation INTEGER NOT NULL,
+    step INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    length INTEGER NOT NULL,
+    data INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    PRIMARY KEY (operation, step, offset),
+    FOREIGN KEY (operation, step) REFERENCES copy ON DELETE CASCADE
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /** Brings the tables to this version. A newer one is refused: an older program would not understand what it reads. */
@@ -69,6 +87,19 @@ export interface EntryRow {
   readonly at_ms: number;
   readonly entry: string;
   readonly changes: string | null;
+}
+
+export interface CopyRow {
+  readonly step: number;
+  readonly state: string;
+  readonly saved: number;
+}
+
+export interface PieceRow {
+  readonly offset: number;
+  readonly length: number;
+  readonly data: number;
+  readonly hash: string;
 }
 
 export interface DomainRow {
@@ -107,6 +138,22 @@ const statements = {
     INSERT INTO entry (operation, at_ms, entry, changes)
       SELECT id, @atMs, @entry, @changes FROM operation WHERE id = @operation AND ended_ms IS NULL`,
   entries: 'SELECT at_ms, entry, changes FROM entry WHERE operation = ? ORDER BY id',
+  copies: `
+    SELECT step, state, (SELECT TOTAL(data) FROM piece
+        WHERE piece.operation = copy.operation AND piece.step = copy.step) AS saved
+      FROM copy WHERE operation = ? ORDER BY step`,
+  copy: 'SELECT state FROM copy WHERE operation = ? AND step = ?',
+  // Writes nothing when the operation has ended or never was.
+  putCopy: `
+    INSERT INTO copy (operation, step, state)
+      SELECT id, @step, @state FROM operation WHERE id = @operation AND ended_ms IS NULL
+      ON CONFLICT (operation, step) DO UPDATE SET state = excluded.state`,
+  pieces: `
+    SELECT offset, length, data, hash FROM piece WHERE operation = ? AND step = ? ORDER BY offset`,
+  putPiece: `
+    REPLACE INTO piece (operation, step, offset, length, data, hash) VALUES (?, ?, ?, ?, ?, ?)`,
+  dropPieces: 'DELETE FROM piece WHERE operation = ? AND step = ?',
+  dropAllPieces: 'DELETE FROM piece WHERE operation = ?',
   domains: 'SELECT uuid, record FROM domain',
   putDomain: 'REPLACE INTO domain (uuid, record) VALUES (?, ?)',
   dropDomain: 'DELETE FROM domain WHERE uuid = ?',

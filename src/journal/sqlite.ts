@@ -6,13 +6,23 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 
+import type { CopyNote, CopyState, SavedCopy } from '../block/copy.js';
 import type { DomainEvent } from '../domain/events.js';
 import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
 import type { Plan } from '../plan/step.js';
 import { checkPlan } from '../plan/step.js';
 import { assert, present } from '../std/assert.js';
 import { messageOf, StateError, SystemError } from '../std/errors.js';
-import { applyAll, entriesAtOnce, Listeners, operationOf, roleAt, summaryOf } from './applied.js';
+import {
+  applyAll,
+  copyAfter,
+  copyRecordOf,
+  entriesAtOnce,
+  Listeners,
+  operationOf,
+  roleAt,
+  summaryOf,
+} from './applied.js';
 import { decode, encode } from './codec.js';
 import type { Entry } from './entry.js';
 import type {
@@ -29,7 +39,16 @@ import type {
   StampedEvent,
 } from './journal.js';
 import { defaultRetention } from './journal.js';
-import type { DomainRow, EntryRow, EventRow, OperationRow, RoleRow, Statements } from './schema.js';
+import type {
+  CopyRow,
+  DomainRow,
+  EntryRow,
+  EventRow,
+  OperationRow,
+  PieceRow,
+  RoleRow,
+  Statements,
+} from './schema.js';
 import { migrate, prepare } from './schema.js';
 
 export interface SqliteJournalOptions {
@@ -148,6 +167,20 @@ export class SqliteJournal implements Journal {
     return this.read(() => this.entriesOf(operation));
   }
 
+  async copy(operation: number, step: number): Promise<SavedCopy | null> {
+    return this.read(() => {
+      const state = this.copyState(operation, step);
+      if (state === null) return null;
+      const rows = this.statements.pieces.all(operation, step) as PieceRow[];
+      const pieces = rows.map(({ data, ...piece }) => ({ ...piece, dataBytes: data }));
+      return { ...state, pieces };
+    });
+  }
+
+  async saveCopy(operation: number, step: number, note: CopyNote): Promise<void> {
+    this.write(() => this.insertNote(operation, step, note));
+  }
+
   async openOperations(): Promise<readonly OperationRecord[]> {
     return this.read(() =>
       (this.statements.open.all() as OperationRow[]).map((row) => operationOf(this.partsOf(row))),
@@ -253,7 +286,7 @@ export class SqliteJournal implements Journal {
   }
 
   private insertEntry(operation: number, entry: Entry, changes: readonly Change[]): void {
-    const { insertEntry, end, pruneOperations } = this.statements;
+    const { insertEntry, end, dropAllPieces, pruneOperations } = this.statements;
     const atMs = this.nowMs();
     const { changes: inserted } = insertEntry.run({
       operation,
@@ -264,7 +297,25 @@ export class SqliteJournal implements Journal {
     assert(inserted === 1, `operation ${operation} is not open: no '${entry.type}' can follow`);
     if (entry.type !== 'end') return;
     end.run(atMs, operation);
+    dropAllPieces.run(operation);
     pruneOperations.run(this.keep.operations);
+  }
+
+  private copyState(operation: number, step: number): CopyState | null {
+    const row = this.statements.copy.get(operation, step) as { state: string } | undefined;
+    return row === undefined ? null : (decode(row.state) as CopyState);
+  }
+
+  /** Inside a transaction. */
+  private insertNote(operation: number, step: number, note: CopyNote): void {
+    const { putCopy, putPiece, dropPieces } = this.statements;
+    const state = copyAfter(this.copyState(operation, step), note, this.nowMs());
+    const { changes: written } = putCopy.run({ operation, step, state: encode(state) });
+    assert(written === 1, `operation ${operation} is not open: nothing of a copy can be saved`);
+    if (note.note === 'begun') dropPieces.run(operation, step);
+    if (note.note !== 'pieces') return;
+    for (const { offset, length, dataBytes, hash } of note.pieces)
+      putPiece.run(operation, step, offset, length, dataBytes, hash);
   }
 
   /** Inside a transaction: writes what `changes` make of the domain, its images' roles and the events. */
@@ -334,6 +385,9 @@ export class SqliteJournal implements Journal {
       startedAtMs: started_ms,
       endedAtMs: ended_ms,
       entries: this.entriesOf(id),
+      copies: (this.statements.copies.all(id) as CopyRow[]).map(({ step, state, saved }) =>
+        copyRecordOf(step, decode(state) as CopyState, saved),
+      ),
     };
   }
 }

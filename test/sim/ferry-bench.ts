@@ -30,6 +30,7 @@ import { FakeStorage } from '../fake/storage.js';
 import type { Moment } from './faults.js';
 import { Crash, Striker } from './faults.js';
 import { productStore } from './product-store.js';
+import type { CopyWhole } from '../../src/block/copy.js';
 import type { CopyImage } from '../../src/image/store.js';
 
 export const uuid = 'c0ffee00-0000-4000-8000-000000000002';
@@ -77,7 +78,7 @@ export class FerryBench {
   readonly storage = new FakeStorage();
   readonly guest: FakeGuest;
   qemu: FakeQemu;
-  readonly images = productStore(this.storage);
+  readonly images = productStore(this.storage, (files) => this.struck(files, 'copy'));
   journal: Journal = new MemoryJournal({ nowMs: () => 0 });
   meddle: Meddle = () => null;
   striker = new Striker();
@@ -217,6 +218,14 @@ export class FerryBench {
     setImmediate(() => void this.stop().catch(() => undefined));
   }
 
+  /** The host loses its power. A storage that lies has lost half of each unfinished copy, synced or not. */
+  powerCut(storage: 'honest' | 'lies'): void {
+    this.kill();
+    this.storage.powerFailed(this.striker.calls % 2 === 0 ? 'none' : 'half');
+    for (const [path, image] of this.storage.files)
+      if (storage === 'lies' && path.endsWith('.part')) this.storage.loseHalf(image);
+  }
+
   /** What the host does about a QEMU that is gone. */
   async stop(): Promise<void> {
     const open = await this.journal.openOperations();
@@ -268,11 +277,11 @@ export class FerryBench {
     };
   }
 
-  private async copy(request: CopyImage): Promise<void> {
+  private async copy(request: CopyImage): Promise<CopyWhole> {
     const meanwhile = this.duringCopy;
     this.duringCopy = null;
     await meanwhile?.();
-    await this.images.copy(request);
+    return await this.images.copy(request);
   }
 
   private startQemu({ argv }: QemuStart): void {

@@ -11,6 +11,7 @@ import { rolesOfMoves } from '../../src/host/owed.js';
 import { mirrorsOf } from '../../src/plan/mirror-end.js';
 import { layersOf } from '../../src/plan/refuse.js';
 import { present } from '../../src/std/assert.js';
+import { FakeCopyFiles } from '../fake/copy-files.js';
 import { chainFrom } from '../fake/start-job.js';
 import type { FerryBench } from './ferry-bench.js';
 
@@ -70,6 +71,25 @@ export async function checkStopped(bench: FerryBench): Promise<void> {
   }
   for (const [path, { opens }] of bench.storage.files)
     assert.equal(opens.size, 0, `${path} is open still`);
+}
+
+/** What an unfinished copy says to have on disk is there, to the block: it was synced before it was written down. */
+export async function checkSaved({ journal, storage }: FerryBench): Promise<void> {
+  for (const { id, plan, direction } of await journal.openOperations()) {
+    for (const [i, step] of plan.steps.entries()) {
+      const saved = step.kind === 'copy-image' ? await journal.copy(id, i) : null;
+      if (step.kind !== 'copy-image' || saved === null || direction === 'back') continue;
+      const target = `${step.to}.part`;
+      if (!storage.files.has(target)) continue;
+      const files = new FakeCopyFiles(storage, step.from, target);
+      for (const { offset, length, dataBytes, hash } of saved.pieces) {
+        const parts = [{ start: offset, length }];
+        const found = await files.check({ offset, length, parts, dataBytes }, parts);
+        // The first holds the header, which is rewritten once all pieces are there.
+        if (offset > 0) assert.equal(found, hash, `${target} lost what it had at ${offset}`);
+      }
+    }
+  }
 }
 
 /** No file that nobody knows: before it, in the record, or with a role. */

@@ -38,6 +38,7 @@ export interface Scenario {
   /** A snapshot taken before, or only the files for one made by hand. */
   readonly before: Kind | 'files' | Off | null;
   readonly plan: (bench: FerryBench) => Promise<Plan | Refusal>;
+  readonly reflinks?: true;
 }
 
 const end =
@@ -89,11 +90,14 @@ export const scenarios: readonly Scenario[] = [
   { name: 'move 1 disk and rotate', targets: one, before: null, plan: moveAndRotate },
   { name: 'move 2 disks and rotate', targets: ['vda', 'vdb'], before: null, plan: moveAndRotate },
   { name: 'move 3 disks', targets: three, before: null, plan: planTheMove },
+  { name: 'move 1 disk by reflink', targets: one, before: null, plan: planTheMove, reflinks: true },
 ];
 
 /** The bench as the operation finds it. */
-export async function prepared({ targets, before }: Scenario): Promise<FerryBench> {
+export async function prepared(scenario: Scenario): Promise<FerryBench> {
+  const { targets, before, reflinks = false } = scenario;
   const bench = await FerryBench.open(targets);
+  bench.storage.reflinks = reflinks;
   if (before === 'off' || before === 'owed' || before === 'moving')
     return await turnedOff(bench, targets, before);
   if (before === 'files' || before === 'reuse') await makeByHand(bench);

@@ -338,6 +338,8 @@ export async function factsAfter(plan: Plan): Promise<string> {
       signal: new AbortController().signal,
       progress: () => undefined,
       notePause: () => undefined,
+      saved: async () => null,
+      save: async () => undefined,
     });
   }
   return await world.facts();

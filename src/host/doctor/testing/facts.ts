@@ -230,6 +230,7 @@ const plans: Readonly<Record<Kind, Pick<Plan, 'operation' | 'steps'>>> = {
 export function open(kind: Kind, ...entries: readonly Entry[]): OperationRecord {
   const plan: Plan = { ...plans[kind], domain: uuid, domainName: 'vm1', commitAt: 1 };
   return operationOf({
+    copies: [],
     id: 7,
     plan,
     startedAtMs: 0,

@@ -263,3 +263,20 @@ test('a job that failed before its end takes the others with it: nothing is fina
     assert.equal(bench.qemu.machine.runState, 'running');
   }
 });
+
+test('a QEMU that takes its time to answer does not end a wait for READY', async () => {
+  const bench = await prepared({ ...move, targets: targets.slice(0, 1) });
+  let late = 0;
+  bench.meddle = (command, args) => {
+    if (command !== 'query-jobs' || late > 0) return null;
+    late++;
+    return async () => {
+      const message = 'no answer within 250 ms';
+      throw new CommandError(command, JSON.stringify(args), { qmpClass: 'NoAnswer', message });
+    };
+  };
+  await bench.perform(async () => await move.plan(bench));
+  const [last] = await bench.journal.operations();
+  assert.equal(late, 1);
+  assert.equal(last?.outcome, 'committed');
+});

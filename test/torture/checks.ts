@@ -141,7 +141,9 @@ export async function checkStorage(rig: Rig, view: View): Promise<readonly Probl
     const former = chains.flatMap((disk) => disk.former.map(({ path }) => path));
     for (const { path } of chains.flatMap((disk) => disk.chain)) images.add(path);
     unknown = unknown.filter((path) => !images.has(path) && !former.includes(path));
-    for (const path of former) if (!images.has(path)) await rm(path, { force: true });
+    // What is owed is wanted once more.
+    if (view.summary.owed === null)
+      for (const path of former) if (!images.has(path)) await rm(path, { force: true });
   }
   const tools = (await processesOf(rig.lab.directory))
     .map(({ command }) => command)

@@ -8,7 +8,7 @@ import { stateOf, type View } from './view.js';
 const WRITES_MS = 60_000;
 
 export async function checkLiving(rig: Rig, view: View): Promise<readonly Problem[]> {
-  if (stateOf(view) === 'off') return await checkStorage(rig, view);
+  if (['off', 'owed'].includes(stateOf(view))) return await checkStorage(rig, view);
   const [writes, guest, storage] = await Promise.all([
     checkWrites(rig),
     checkGuest(rig, view),

@@ -110,6 +110,20 @@ export const scenarios: readonly Scenario[] = [
     owed: { domain: ['lifecycle resumed unpaused', 'lifecycle started booted'] },
   },
   {
+    name: 'start (owed mirror)',
+    from: 'owed',
+    to: 'mirrored',
+    run: async (rig) => {
+      await rig.client.start(rig.life.name);
+      await untilReady(rig);
+    },
+    snapshots: 0,
+    owed: {
+      disk: ['block-job ready'],
+      domain: ['lifecycle resumed unpaused', 'lifecycle started booted'],
+    },
+  },
+  {
     name: 'destroy',
     from: 'plain',
     to: 'off',
@@ -127,41 +141,39 @@ export async function arrange(rig: Rig, to: State): Promise<void> {
   // After a failure some mirrors may be left, and those of the others be gone.
   const whole = new Set(namedDisks(view.liveXml).map(({ mirror }) => mirror.length > 0)).size < 2;
   if (at === to && whole) return;
+  if (at === 'off' || at === 'owed') {
+    await startAnyhow(rig);
+    return await arrange(rig, to);
+  }
   // Objects whose mirrors are lost are only remembered.
   if (at === 'plain')
     for (const { name, disks } of view.snapshots)
       if (disks.some(({ mirror }) => mirror !== null))
         await client.deleteSnapshot(life.name, name, 'metadata');
-  if (at === 'off') await startAnyhow(rig);
   if (at === 'mirrored') await remove('remove-mirror')(rig);
   if (at === 'copies')
     for (const target of rig.targets) await client.endBlockJob(life.name, target, 'abort');
   if (to === 'off') await client.destroy(life.name);
-  if (to === 'mirrored' || to === 'copies') {
+  if (to === 'mirrored' || to === 'copies' || to === 'owed') {
     await create('mirrored')(rig);
     await untilReady(rig);
   }
   if (to === 'copies') await remove('metadata')(rig);
+  // Mirrors end unsealed with it, as they do when QEMU dies.
+  if (to === 'owed') await client.destroy(life.name);
 }
 
 export async function untilReady(rig: Rig): Promise<void> {
   await rig.until('mirrors READY', async () => {
     const disks = namedDisks(await rig.client.dumpXml(rig.life.name, { inactive: false }));
-    return disks.every(({ ready }) => ready) ? true : null;
+    return disks.every(({ mirror, ready }) => mirror.length === 0 || ready) ? true : null;
   });
 }
 
-/** Starts a domain; one that is refused because it owes somebody a mirror gives that up. */
+/** Starts a domain; mirrors that it owes are in step when this resolves. */
 export async function startAnyhow(rig: Rig): Promise<void> {
-  const { client, life } = rig;
-  try {
-    await client.start(life.name);
-  } catch (error) {
-    const { owed } = await client.showDomain(life.name);
-    if (owed === null) throw error;
-    await remove('remove-mirror')(rig);
-    await client.start(life.name);
-  }
+  await rig.client.start(rig.life.name);
+  await untilReady(rig);
 }
 
 export function scenarioNamed(name: string): Scenario {

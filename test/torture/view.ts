@@ -6,8 +6,8 @@ import { attributeOf, childNamed, childrenNamed, type XmlElement } from '../../s
 import { present } from '../../src/std/assert.js';
 import type { Rig } from './rig.js';
 
-/** Where a guest can be between two operations. `copies`: mirrors whose snapshot object was forgotten. */
-export type State = 'off' | 'plain' | 'mirrored' | 'copies';
+/** Where a guest can be between two operations. `owed`: off, with mirrors that its next start takes up. `copies`: mirrors whose snapshot object was forgotten. */
+export type State = 'off' | 'owed' | 'plain' | 'mirrored' | 'copies';
 
 /** One image as live XML names it. */
 export interface NamedImage {
@@ -48,7 +48,7 @@ export async function viewOf({ client, life: { name } }: Rig): Promise<View> {
 }
 
 export function stateOf({ summary, snapshots, liveXml }: View): State {
-  if (summary.id === null) return 'off';
+  if (summary.id === null) return summary.owed === null ? 'off' : 'owed';
   const mirrored = namedDisks(liveXml).filter(({ mirror }) => mirror.length > 0);
   if (mirrored.length === 0) return 'plain';
   const owned = snapshots.some(({ disks }) => disks.some(({ mirror }) => mirror !== null));

@@ -10,7 +10,7 @@ import { mirrorsOf, planLost } from '../../src/plan/mirror-end.js';
 import { layersOf } from '../../src/plan/refuse.js';
 import { CommandError, queryJobs } from '../../src/qmp/monitor.js';
 import { present } from '../../src/std/assert.js';
-import { NeedsOperatorError } from '../../src/std/errors.js';
+import { BusyError, NeedsOperatorError } from '../../src/std/errors.js';
 import { chainFrom } from '../fake/start-job.js';
 import type { FerryBench, Meddle } from './ferry-bench.js';
 import { before, checkFiles, checkRunning, checkStopped } from './ferry-checks.js';
@@ -262,4 +262,40 @@ test('a job that failed before its end takes the others with it: nothing is fina
     );
     assert.equal(bench.qemu.machine.runState, 'running');
   }
+});
+
+test('a QEMU that takes its time to answer does not end a wait for READY', async () => {
+  const bench = await prepared({ ...move, targets: targets.slice(0, 1) });
+  let late = 0;
+  bench.meddle = (command, args) => {
+    if (command !== 'query-jobs' || late > 0) return null;
+    late++;
+    return async () => {
+      const message = 'no answer within 250 ms';
+      throw new CommandError(command, JSON.stringify(args), { qmpClass: 'NoAnswer', message });
+    };
+  };
+  await bench.perform(async () => await move.plan(bench));
+  const [last] = await bench.journal.operations();
+  assert.equal(late, 1);
+  assert.equal(last?.outcome, 'committed');
+});
+
+test('a storage that is late once is asked again, and pivoted to when it answers in time', async () => {
+  const bench = await prepared({ ...reopen, targets: targets.slice(0, 2) });
+  const sent: string[] = [];
+  bench.meddle = (command) => (sent.push(command), null);
+  let late = 0;
+  for (const [name, ask] of Object.entries(bench.images)) {
+    if (name !== 'sync' && name !== 'answer') continue;
+    const slow = async (path: string, ms: number): Promise<void> => {
+      if (sent.includes('query-status') && late++ === 0) throw new BusyError(`${path}: late`);
+      await (ask as (path: string, ms: number) => Promise<void>)(path, ms); // both take a path first
+    };
+    Object.assign(bench.images, { [name]: slow });
+  }
+  await bench.perform(async () => await reopen.plan(bench));
+  const [last] = await bench.journal.operations();
+  assert.ok(late > 1, 'asked again');
+  assert.equal(last?.outcome, 'committed', last?.reason ?? '');
 });

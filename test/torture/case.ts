@@ -2,19 +2,13 @@
 
 import { messageOf } from '../../src/std/errors.js';
 import type { Blow, Note } from './blow.js';
-import {
-  checkGuest,
-  checkOutcome,
-  checkStorage,
-  outcomeOf,
-  type Outcome,
-  type Over,
-  type Problem,
-} from './checks.js';
+import { checkOutcome, outcomeOf, type Outcome, type Over, type Problem } from './checks.js';
 import { checkDead } from './death.js';
+import { checkLiving } from './living.js';
 import type { Rig } from './rig.js';
 import { arrange, type Scenario } from './scenarios.js';
-import { namedDisks, stateOf, viewOf, type View } from './view.js';
+import { untilSettled } from './settle.js';
+import { viewOf, type View } from './view.js';
 
 export interface CaseResult {
   readonly scenario: string;
@@ -29,7 +23,6 @@ export interface CaseResult {
   readonly points: readonly { readonly point: string; readonly asks: boolean }[];
 }
 
-const SETTLE_MS = 60_000;
 const SOON_MS = 5000;
 
 /** `again` strikes the daemon that recovers from the first blow. */
@@ -69,7 +62,11 @@ export async function strike(
     operations: await rig.newOperations(),
     events: await rig.newEvents(),
   };
-  return { ...result, outcome: outcomeOf(over), problems: await problemsOf(rig, over, all) };
+  const problems = await problemsOf(rig, over, all);
+  // One that waited for its guest's next life has ended by now.
+  const [first] = over.operations;
+  const operations = first === undefined ? [] : [await rig.client.operation(first.id)];
+  return { ...result, outcome: outcomeOf({ operations }), problems };
 }
 
 async function problemsOf(
@@ -134,52 +131,4 @@ function failed(
   kind: Problem['kind'] = 'wrong',
 ): CaseResult {
   return { ...result, outcome: 'nothing', problems: [{ kind, text }] };
-}
-
-async function checkLiving(rig: Rig, after: View): Promise<readonly Problem[]> {
-  if (['off', 'owed'].includes(stateOf(after))) return await checkStorage(rig, after);
-  const { serial } = rig.life.guest;
-  const [writes, guest, storage] = await Promise.all([
-    checkWrites(rig),
-    checkGuest(rig, after),
-    checkStorage(rig, after),
-  ]);
-  const setbacks = serial.setbacks.map(({ acked, start }): Problem => ({
-    kind: 'lost',
-    text: `the guest came up with ${start} of ${acked}`,
-  }));
-  return [...writes, ...guest, ...storage, ...setbacks];
-}
-
-async function checkWrites({ isSuspended, life }: Rig): Promise<readonly Problem[]> {
-  if (isSuspended) return [];
-  return await life.guest.serial.waitProgress(16, SETTLE_MS).then(
-    () => [],
-    (error: unknown) => [{ kind: 'hang', text: messageOf(error) }],
-  );
-}
-
-/** Nothing is under way any more, and mirrors are in step. */
-async function untilSettled(rig: Rig): Promise<View> {
-  return await rig.until(
-    `${rig.life.name} settles`,
-    async () => {
-      const { operations, id } = await rig.client.showDomain(rig.life.name);
-      if (operations.length > 0) {
-        const views = await Promise.all(operations.map((one) => rig.client.operation(one)));
-        const waits = views.find(({ status }) => status === 'attention');
-        if (waits !== undefined)
-          throw new Error(`${waits.kind} waits for a person: ${waits.reason}`);
-        // A move whose QEMU died waits for the next start.
-        if (id === null && views.every(({ status }) => status === 'waiting'))
-          return await viewOf(rig);
-        return null;
-      }
-      const disks = namedDisks(await rig.client.dumpXml(rig.life.name, { inactive: false }));
-      return disks.every(({ mirror, ready }) => mirror.length === 0 || ready)
-        ? await viewOf(rig)
-        : null;
-    },
-    SETTLE_MS,
-  );
 }

@@ -175,7 +175,7 @@ export interface Over {
 
 export type Outcome = 'committed' | 'rolled-back' | 'nothing';
 
-export function outcomeOf({ operations }: Over): Outcome {
+export function outcomeOf({ operations }: Pick<Over, 'operations'>): Outcome {
   const status = operations[0]?.status;
   if (status === undefined) return 'nothing';
   return status === 'committed' ? 'committed' : 'rolled-back';

@@ -3,35 +3,40 @@
 
 import { messageOf } from '../../src/std/errors.js';
 import { checkStorage, type Over, type Problem } from './checks.js';
+import { checkLiving } from './living.js';
 import type { Rig } from './rig.js';
 import { startAnyhow } from './scenarios.js';
-import { viewOf } from './view.js';
+import { isParked, openOperations, untilSettled } from './settle.js';
+import { viewOf, type View } from './view.js';
 
 const BOOT_MS = 120_000;
 
 /** Checks the images at rest, starts the domain again, and sees that the guest goes on where it was. */
-export async function checkDead(rig: Rig, over: Over): Promise<readonly Problem[]> {
-  const { life, client } = rig;
-  const summary = await rig.until('death is noticed', async () => {
-    const found = await client.showDomain(life.name);
-    if (found.id !== null) return null;
-    // A move waits for the next start; everything else comes to its end.
-    const open = await Promise.all(found.operations.map((id) => client.operation(id)));
-    return open.every(({ status }) => status === 'waiting') ? found : null;
+export async function checkDead(rig: Rig, { operations }: Over): Promise<readonly Problem[]> {
+  const view = await rig.until('death is noticed', async () => {
+    const open = await openOperations(rig);
+    const found = await viewOf(rig);
+    return found.summary.id === null && open.every(isParked) ? found : null;
   });
-  const open = (await rig.newOperations())
-    .concat(over.operations)
+  const stuck = (await rig.newOperations())
+    .concat(operations)
     .flatMap(({ kind, status, reason }): Problem[] =>
       status === 'attention' ? [{ kind: 'hang', text: `${kind}: ${reason ?? ''}` }] : [],
     );
-  // What a move that waits has made is known by its operation, and seen to when it has ended.
-  const storage = summary.operations.length > 0 ? [] : await checkStorage(rig, await viewOf(rig));
+  return [...stuck, ...(await checkImages(rig, view)), ...(await comesBack(rig))];
+}
+
+async function checkImages(rig: Rig, view: View): Promise<readonly Problem[]> {
   const verdict = await rig.verify();
-  const lost: Problem[] = verdict.ok ? [] : [{ kind: 'lost', text: JSON.stringify(verdict) }];
-  const found = [...open, ...storage, ...lost];
-  if (summary.state !== 'shutoff')
-    found.push({ kind: 'wrong', text: `state of the dead domain: ${summary.state}` });
-  return [...found, ...(await comesBack(rig))];
+  const { state } = view.summary;
+  return [
+    // What a move that waits has made is needed still; when it has ended everything is looked at.
+    ...((await openOperations(rig)).length > 0 ? [] : await checkStorage(rig, view)),
+    ...(verdict.ok ? [] : [{ kind: 'lost', text: JSON.stringify(verdict) } as const]),
+    ...(state === 'shutoff'
+      ? []
+      : [{ kind: 'wrong', text: `state of the dead domain: ${state}` } as const]),
+  ];
 }
 
 async function comesBack(rig: Rig): Promise<readonly Problem[]> {
@@ -40,15 +45,8 @@ async function comesBack(rig: Rig): Promise<readonly Problem[]> {
   try {
     await startAnyhow(rig);
     await serial.waitLine('READY start=', BOOT_MS, begin);
-    await serial.waitProgress(16, BOOT_MS);
-    await rig.until('what waited has come to its end', async () =>
-      (await rig.client.showDomain(rig.life.name)).operations.length === 0 ? true : null,
-    );
+    return await checkLiving(rig, await untilSettled(rig));
   } catch (error) {
     return [{ kind: 'hang', text: `it does not come back: ${messageOf(error)}` }];
   }
-  return serial.setbacks.map(({ acked, start }) => ({
-    kind: 'lost',
-    text: `the guest came up with ${start} of ${acked}`,
-  }));
 }

@@ -49,11 +49,17 @@ export async function exhaustive(options: Exhaustive): Promise<boolean> {
 
 function worksOf({ only, disks, deaths }: Exhaustive, kept: readonly Kept[]): Work[] {
   const wanted = scenarios.filter(({ name }) => only.length === 0 || only.includes(name));
+  // A move has as many steps as the chain is deep, so it is not mixed with what makes chains deeper.
+  const groups = [
+    wanted.filter(({ name }) => name !== 'move'),
+    wanted.filter(({ name }) => name === 'move'),
+  ].filter(({ length }) => length > 0);
+  const kinds = disks.flatMap((count) => groups.map((group) => ({ count, group })));
   return deaths.flatMap((deed) =>
-    disks.map((count) => ({
+    kinds.map(({ count, group }) => ({
       disks: count,
       deed,
-      hunts: wanted.map(
+      hunts: group.map(
         (scenario) =>
           new Hunt(scenario, deed, {
             questions: deed === 'daemon' || deed === 'qemu',

@@ -12,7 +12,7 @@ import type { Monitor } from '../../qmp/monitor.js';
 import type { Job } from '../../qmp/jobs.js';
 import { queryJobs, waitJob, waitJobs } from '../../qmp/jobs.js';
 import { present } from '../../std/assert.js';
-import { QemuError, StateError, messageOf } from '../../std/errors.js';
+import { BusyError, QemuError, StateError, messageOf } from '../../std/errors.js';
 import type { Effect, EffectContext } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 import { ifAlive, needMonitor } from '../world.js';
@@ -23,6 +23,8 @@ import { nodesOf, rootsOf } from './nodes.js';
 const STOP_TIMEOUT_MS = 15_000;
 const PENDING_TIMEOUT_MS = 10_000;
 const CONCLUDED_TIMEOUT_MS = 10_000;
+/** How often it is asked again: the guest runs meanwhile. */
+const HEALTH_PATIENCE_MS = 20_000;
 /** The guest runs meanwhile. */
 const COMMIT_TIMEOUT_MS = 10 * 60_000;
 /** Law 9: a target that takes longer to make one fsync durable is not pivoted to now. */
@@ -158,7 +160,7 @@ async function prepare(
   for (const disk of disks) checkJob(disk, jobs.get(disk.jobId));
   // Found in the middle of it: the guest stands still, and every moment counts.
   if (disks.some((disk) => isBeyondReady(jobs.get(disk.jobId)))) return;
-  await Promise.all(disks.map((disk) => checkHealth(disk, world)));
+  await Promise.all(disks.map((disk) => untilHealthy(disk, world)));
   if (status !== 'running') return;
   for (const disk of disks) {
     await monitor.execute(
@@ -166,6 +168,21 @@ async function prepare(
       { 'command-line': `qemu-io ${disk.to} flush` },
       { timeoutMs: STOP_TIMEOUT_MS },
     );
+  }
+}
+
+/** A storage that is only busy, or a host, answers in time at one of the next questions; one that hangs used up the patience with the first. */
+async function untilHealthy(disk: PivotDisk, world: DomainWorld): Promise<void> {
+  const end = performance.now() + HEALTH_PATIENCE_MS;
+  for (;;) {
+    try {
+      return await checkHealth(disk, world);
+    } catch (error) {
+      const isLate = [error, error instanceof Error ? error.cause : null].some(
+        (one) => one instanceof BusyError,
+      );
+      if (!isLate || performance.now() >= end) throw error;
+    }
   }
 }
 

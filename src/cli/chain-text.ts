@@ -21,7 +21,7 @@ export function chainText(
   paint: Paint = plain,
 ): string {
   const heading = `Domain ${domain.name}: ${domain.state} (${domain.reason})`;
-  const owed = domain.owed === null ? [] : [paint('bad', `  a start is refused: ${domain.owed}`)];
+  const owed = domain.owed === null ? [] : [paint('bad', `  ${domain.owed}`)];
   const drawn = disks.map((disk) => diskText(disk, domain, paint));
   return [[paint('strong', heading), ...owed].join('\n'), ...drawn].join('\n\n');
 }
@@ -76,9 +76,14 @@ function mirrorBranch(disk: DiskView): readonly Branch<Line>[] {
     pivoting: 'being switched to now',
     aborting: 'being dropped now',
   };
-  const heading: Line = [`mirror: ${states[mirror.state]}; made by ${ownerText(mirror.owner)}`];
+  const state =
+    mirror.problem === null ? states[mirror.state] : stalledText(mirror.problem, amount);
+  const heading: Line = [`mirror: ${state}; made by ${ownerText(mirror.owner)}`];
   return [{ value: heading, children: nested(mirror.chain.map((image) => imageLine(image, ''))) }];
 }
+
+const stalledText = (problem: string, amount: string): string =>
+  `STANDS STILL after ${amount}, the guest runs on: ${problem}`;
 
 function ownerText(owner: NonNullable<DiskView['mirror']>['owner']): string {
   if (owner.move !== null) return `move, operation ${owner.move}`;
@@ -88,6 +93,7 @@ function ownerText(owner: NonNullable<DiskView['mirror']>['owner']): string {
 const formerNotes = {
   stale: 'a copy of that moment, what was written since is not in it',
   unfinished: 'was never complete',
+  sealed: 'lies below the live image',
 } as const;
 
 function formerBranch(disk: DiskView): readonly Branch<Line>[] {
@@ -103,5 +109,7 @@ function formerBranch(disk: DiskView): readonly Branch<Line>[] {
 /** The live image in green, what must not be used in red. */
 function emphasised(line: string, paint: Paint): string {
   if (line.includes('LIVE ▶')) return paint('good', line);
-  return /STALE|UNFINISHED|NOT live|cannot be read/.test(line) ? paint('bad', line) : line;
+  return /STALE|UNFINISHED|NOT live|STANDS STILL|cannot be read/.test(line)
+    ? paint('bad', line)
+    : line;
 }

@@ -118,3 +118,12 @@ test('on a terminal one line is drawn over and over, and left at the end', () =>
   assert.equal(out.split('\r').length, 3);
   assert.ok(out.endsWith(' 1 MiB/s  ready in ~1h33m\u001b[K\n'));
 });
+
+test('chain says that a mirror stands still, why, and that the guest does not', () => {
+  const problem = 'no space left on the destination; make room there, it goes on by itself';
+  const stalled = { ...vda, mirror: { ...vda.mirror!, copiedBytes: 4n * 1024n ** 3n, problem } };
+  assert.match(
+    chainText(vm1, [stalled]),
+    /├── mirror: STANDS STILL after 4 GiB of 10 GiB, the guest runs on: no space left .* by itself; made by/,
+  );
+});

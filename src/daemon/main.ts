@@ -97,6 +97,8 @@ async function serve(
     onInternalError: onBug,
   });
   if (options.socketGid !== null) await letIn(options.socketGid, [rpc.path, socketPath]);
+  host.retryOwed(options.mirrorRetryMs);
+  host.watchMoves(WATCH_MOVES_MS);
   void autostart(host).catch((error: unknown) =>
     log.error({ error: messageOf(error) }, 'autostart failed'),
   );
@@ -127,6 +129,9 @@ async function letIn(gid: number, sockets: readonly string[]): Promise<void> {
 
 const BUG = codes.INTERNAL_ERROR.exit;
 const wellStatus = 'answers';
+
+/** How often the live layers of moves are looked at: what a guest writes in that time is not worth more. */
+const WATCH_MOVES_MS = 2000;
 
 async function hostUuid(journal: Journal): Promise<string> {
   const found = await journal.setting('host-uuid');

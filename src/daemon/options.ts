@@ -1,10 +1,9 @@
 // What `ferryd` is told on its command line and by its environment.
 
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError, Option } from 'commander';
-import { defaultRunDir } from '../host/run-dir.js';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { defaultRunDir, defaultStateDir } from '../host/run-dir.js';
 import { RequestError } from '../std/errors.js';
 
 export interface DaemonOptions {
@@ -16,17 +15,11 @@ export interface DaemonOptions {
   /** Who may use the sockets besides the daemon's own user; null: nobody. */
   readonly socketGid: number | null;
   readonly logLevel: string;
+  /** How often a mirror whose destination was missing is tried again. */
+  readonly mirrorRetryMs: number;
 }
 
 const isRoot = (): boolean => process.getuid?.() === 0;
-
-function defaultStateDir(): string {
-  const env = process.env;
-  const own = isRoot()
-    ? '/var/lib/blockferry'
-    : join(env['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'blockferry');
-  return env['FERRY_STATE_DIR'] ?? own;
-}
 
 export function parseOptions(argv: readonly string[], version: string): DaemonOptions {
   const command = new Command('ferryd')
@@ -53,6 +46,12 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
       'let this group use the sockets: its members may do all that the daemon can',
     )
     .option('--no-sandbox', 'start QEMU without its seccomp filter')
+    .option(
+      '--mirror-retry <seconds>',
+      'how often a mirror whose destination was missing is tried again',
+      seconds,
+      10,
+    )
     .addOption(
       new Option('--log-level <level>').choices(['debug', 'info', 'warn', 'error']).default('info'),
     )
@@ -69,9 +68,12 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
     socketGroup?: string;
     sandbox: boolean;
     logLevel: string;
+    mirrorRetry: number;
   }>();
+  const { mirrorRetry, ...rest } = given;
   return {
-    ...given,
+    ...rest,
+    mirrorRetryMs: mirrorRetry * 1000,
     // Both go into command lines of processes that outlive us.
     runDir: resolve(given.runDir ?? defaultRunDir()),
     stateDir: resolve(given.stateDir),
@@ -94,6 +96,12 @@ function parse(command: Command, argv: readonly string[]): void {
     const wrong = error.message.replace(/^error: |\.$/g, '');
     throw new RequestError('INVALID_ARG', `start: ${wrong}; see ferryd --help`, { cause: error });
   }
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (value > 0 && value <= 86_400) return value;
+  throw new InvalidArgumentError('It has to be a number of seconds, at most 86400.');
 }
 
 /** passwd(5); Node has no getpwnam. */

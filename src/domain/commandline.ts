@@ -65,6 +65,7 @@ export function qemuCommandLine(definition: Definition, context: CommandContext)
     ...definition.audios.map(({ id, type }) =>
       json('-audiodev', { id: `audio${id}`, driver: type }),
     ),
+    json('-object', ioThreads(definition)),
     ...objects(definition).map((object) => json('-object', object)),
     ...deviceOptions(definition).map((device) => json('-device', device)),
     ...definition.graphics.flatMap((one) => vnc(one, definition.audios[0] ?? null)),
@@ -80,6 +81,25 @@ const json = (option: string, value: object): Option => [option, JSON.stringify(
 const escaped = (value: string): string => value.replaceAll(',', ',,');
 
 const sandbox = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny';
+
+/** Writes that a mirror has under way at most (QEMU block/mirror.c MAX_IN_FLIGHT), and its flush. */
+const IN_FLIGHT_OF_A_MIRROR = 17;
+
+/**
+ * A target that hangs holds a thread of QEMU's pool for every write under way. A request of the guest that comes when
+ * no other thread stands idle waits behind them, and the guest with it (seen on 7.2: the pool starts no thread for a
+ * request while it still counts one as idle that has been promised to another). So there are more from the start.
+ */
+function ioThreads(definition: Definition): object {
+  const mirrors = definition.disks.filter((disk) => !disk.readonly).length;
+  const atLeast = mirrors * IN_FLIGHT_OF_A_MIRROR + 8;
+  return {
+    'qom-type': 'main-loop',
+    id: 'main-loop',
+    'thread-pool-min': atLeast,
+    'thread-pool-max': atLeast + 64,
+  };
+}
 
 /** The nodes of a disk, base first; none for an empty drive. */
 export function diskNodes(disk: Disk): readonly BlockdevOptions[] {

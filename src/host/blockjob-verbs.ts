@@ -8,8 +8,10 @@ import { mirrorsOf, planBlockJobEnd } from '../plan/mirror-end.js';
 import { isRefusal, needLive } from '../plan/refuse.js';
 import { queryJobs } from '../qmp/monitor.js';
 import { RequestError, messageOf } from '../std/errors.js';
+import { checkNoneWaits } from './domain-verbs.js';
 import type { Host } from './host.js';
 import { look } from './look.js';
+import { checkTargets } from './targets.js';
 
 function diskOf(record: DomainRecord, path: string): Disk {
   const live = needLive(record);
@@ -70,6 +72,8 @@ export async function blockJobAbort(
 ): Promise<void> {
   const { ended } = await host.begin(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
+    await checkNoneWaits(host, uuid);
+    await checkTargets(host.context.images, record, pivot ? 'pivot' : 'abort');
     const files = pivot ? await lookAtMirrors(host, record) : new Map();
     return planBlockJobEnd({ record, files, nowSeconds: host.nowSeconds, path, pivot });
   });

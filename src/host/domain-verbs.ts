@@ -1,12 +1,9 @@
 // The verbs of a domain's life: define, undefine, create, start, stop and the small ones between.
 
-import type { Layer } from '../block/layer.js';
 import { assignDevices } from '../domain/assign.js';
 import type { Definition, ParseContext } from '../domain/definition.js';
-import type { Disk } from '../domain/disk.js';
-import { imagesOf } from '../domain/disk.js';
 import { parseDefinition } from '../domain/parse.js';
-import type { DomainRecord, LiveRecord, RecordedChain } from '../domain/record.js';
+import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import {
   planAutostart,
   planDefine,
@@ -18,12 +15,17 @@ import {
   planUndefine,
 } from '../plan/lifecycle.js';
 import { isRefusal, needLive, refuse } from '../plan/refuse.js';
-import { FerryError, StateError } from '../std/errors.js';
-import { chainsOf, checkOwed, checkRoles, resolveChains } from './chains.js';
+import type { OperationRecord } from '../journal/journal.js';
+import type { Plan } from '../plan/step.js';
+import { FerryError, StateError, messageOf } from '../std/errors.js';
+import { chainsOf, checkRoles, resolveChains } from './chains.js';
 import { filesOf } from './context.js';
 import { canonicalMachine } from './emulator.js';
 import type { Host } from './host.js';
 import { launchPlan } from './launch.js';
+import type { MirrorsAtStart } from './owed.js';
+import { openMoves, resumeMoves, rolesOfMoves, takeMovesBack, takeUp } from './owed.js';
+import { checkTargets } from './targets.js';
 
 /** Facts of this host that a definition is completed with. */
 export function parseContext(host: Host): ParseContext {
@@ -38,6 +40,25 @@ export function parseContext(host: Host): ParseContext {
 
 const parse = (host: Host, xml: string): Definition =>
   assignDevices(parseDefinition(xml, parseContext(host)));
+
+/**
+ * A transient domain that ended in the middle of a move and is created again, without a UUID of its own, on the live
+ * image of that move, is that domain: the move goes on (law 13).
+ */
+async function parseTransient(host: Host, xml: string): Promise<Definition> {
+  let hasOwnUuid = true;
+  const context = parseContext(host);
+  const newUuid = (): string => {
+    hasOwnUuid = false;
+    return context.newUuid();
+  };
+  const definition = assignDevices(parseDefinition(xml, { ...context, newUuid }));
+  if (hasOwnUuid || host.known.named(definition.name) !== null) return definition;
+  const move = (await openMoves(host)).find(
+    ({ plan }) => plan.domainName === definition.name && host.known.find(plan.domain) === null,
+  );
+  return move === undefined ? definition : { ...definition, uuid: move.plan.domain };
+}
 
 /** QEMU's own prefix, as libvirt uses it (virDomainNetGenerateMAC). */
 const newMac = (uuid: string): string =>
@@ -83,6 +104,8 @@ export async function undefineDomain(
   uuid: string,
   { snapshotsMetadata }: Undefine,
 ): Promise<void> {
+  // With it ends what waits for its next start, which will not come.
+  if (snapshotsMetadata && host.known.domain(uuid).live === null) await takeMovesBack(host, uuid);
   await host.operate(uuid, (known) => {
     const record = known ?? host.known.domain(uuid);
     if (record.persistent === null) return refuse(invalid('cannot undefine transient domain'));
@@ -91,30 +114,40 @@ export async function undefineDomain(
         invalid(`cannot delete inactive domain with ${record.snapshots.length} snapshots`),
       );
     }
+    if (record.live === null && record.owed.length > 0 && !snapshotsMetadata) {
+      const disks = record.owed.map((owed) => owed.record.target).join(', ');
+      return refuse(
+        invalid(
+          `cannot delete inactive domain whose mirror of ${disks} is to be taken up again; --snapshots-metadata gives it up`,
+        ),
+      );
+    }
     return planUndefine(record);
   });
 }
 
 export interface StartHow {
   readonly paused: boolean;
+  readonly mirrors: MirrorsAtStart;
 }
 
 /** A persistent domain (virDomainCreate). */
 export async function startDomain(host: Host, uuid: string, how: StartHow): Promise<DomainRecord> {
+  await settleWaiting(host, uuid);
   await host.operate(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
     if (record.live !== null) return refuse(invalid('domain is already running'));
     if (record.persistent === null) return refuse(invalid('domain has no definition'));
-    checkOwed(record);
     await checkSettled(host, uuid);
-    return await planLaunch(host, 'start', record.persistent, record.chains, how);
+    return await planLaunch(host, 'start', record.persistent, record, how);
   });
+  await resumeMoves(host, uuid);
   return host.known.domain(uuid);
 }
 
 /** A transient domain, or a persistent one with its definition given once more (virDomainCreateXML). */
 export async function createDomain(host: Host, xml: string, how: StartHow): Promise<DomainRecord> {
-  const definition = parse(host, xml);
+  const definition = await parseTransient(host, xml);
   const { uuid, name } = definition;
   checkIdentity(host, definition);
   const claimed = host.claims.get(name);
@@ -122,28 +155,56 @@ export async function createDomain(host: Host, xml: string, how: StartHow): Prom
     throw taken(`domain '${name}' already exists with uuid ${claimed}`);
   host.claims.set(name, uuid);
   try {
+    await settleWaiting(host, uuid);
     await host.operate(uuid, async (record) => {
       checkIdentity(host, definition);
       if (record?.live != null) return refuse(invalid(`domain is already active as '${name}'`));
-      if (record !== null) checkOwed(record);
       await checkSettled(host, uuid);
-      return await planLaunch(host, 'create', definition, [], how);
+      return await planLaunch(host, 'create', definition, record, how);
     });
   } finally {
     host.claims.delete(name);
   }
+  await resumeMoves(host, uuid);
   return host.known.domain(uuid);
+}
+
+const openOf = async (host: Host, uuid: string): Promise<readonly OperationRecord[]> =>
+  (await host.known.journal.openOperations()).filter(({ domain }) => domain === uuid);
+
+/** One that waits for a person gets another try before its domain starts: with its QEMU gone the cause often is, too. */
+async function settleWaiting(host: Host, uuid: string): Promise<void> {
+  if (host.known.find(uuid)?.live != null) return;
+  for (const operation of await openOf(host, uuid)) {
+    if (operation.attention === null || host.running.has(operation.id)) continue;
+    await host.resumeOperation(operation).catch((error: unknown) => {
+      // If it is open still, the start that follows is refused and says why.
+      host.log.warn({ operation: operation.id, error: messageOf(error) }, 'went on before a start');
+    });
+  }
 }
 
 /** What an operation of its last QEMU left half-way is brought to an end first: its images are not at rest before. */
 async function checkSettled(host: Host, uuid: string): Promise<void> {
-  const open = await host.known.journal.openOperations();
-  const found = open.find((operation) => operation.domain === uuid);
-  if (found === undefined) return;
-  throw new StateError(
+  const waiting = new Set((await openMoves(host)).map(({ operation }) => operation));
+  const found = (await openOf(host, uuid)).find(({ id }) => !waiting.has(id));
+  if (found !== undefined) throw unsettled(found);
+}
+
+/** What waits for a person has its disks half-way: nothing is built on top of that. */
+export async function checkNoneWaits(host: Host, uuid: string): Promise<void> {
+  const found = (await openOf(host, uuid)).find(({ attention }) => attention !== null);
+  if (found !== undefined) throw unsettled(found);
+}
+
+function unsettled({ id, kind, domainName, attention }: OperationRecord): StateError {
+  const what = `operation ${id} (${kind}) of domain '${domainName}'`;
+  return new StateError(
     'OPERATION_INVALID',
-    `operation ${found.id} (${found.kind}) of domain '${found.domainName}' is not settled yet; wait for it ('ferry ops wait ${found.id}')`,
-    { operation: found.id, next: [`ferry ops show ${found.id}`] },
+    attention === null
+      ? `${what} is not settled yet; wait for it ('ferry ops wait ${id}')`
+      : `${what} is half done and waits for a person: ${attention}; a restart of ferryd tries again`,
+    { operation: id, next: [`ferry ops show ${id}`] },
   );
 }
 
@@ -151,42 +212,40 @@ async function planLaunch(
   host: Host,
   operation: 'start' | 'create',
   definition: Definition,
-  recorded: readonly RecordedChain[],
+  record: DomainRecord | null,
   how: StartHow,
 ) {
   const { context, known } = host;
-  checkRoles(known, definition.uuid, definition);
+  const roles = [...known.roles(), ...(await rolesOfMoves(host))];
+  await checkRoles({ known, images: context.images, roles }, definition);
+  // One given anew brings its own chain; what is recorded is of the definition that we have.
+  const recorded = operation === 'start' ? (record?.chains ?? []) : [];
   const resolved = await resolveChains(context.images, definition, recorded);
-  checkRoles(known, definition.uuid, resolved);
-  const { disks, nextIndex } = withIndexes(resolved.disks);
+  await checkRoles({ known, images: context.images, roles }, resolved);
+  const taken = await takeUp(host, record, resolved, how.mirrors);
+  const { disks, nextIndex, attach, open, told } = taken;
   const launch = await launchPlan(host, { ...resolved, disks });
   const live: LiveRecord = {
     id: await known.journal.nextDomainId(),
     pid: 0,
     startTicks: 0,
+    rebooting: false,
     definition: launch.definition,
     state: { state: 'paused', reason: 'starting up' },
     nextIndex,
     mirrors: [],
   };
-  return planStart(operation, { live, qemu: launch.qemu, nvram: launch.nvram, paused: how.paused });
-}
-
-/** `index` of every image, counting up over the disks in their order; never given twice in one life (virDomain's nodenameindex). */
-function withIndexes(disks: readonly Disk[]): {
-  readonly disks: readonly Disk[];
-  readonly nextIndex: number;
-} {
-  let nextIndex = 1;
-  const indexed = disks.map((disk): Disk => {
-    const layers: readonly Layer[] = imagesOf(disk).map((image) => ({
-      ...image,
-      index: nextIndex++,
-    }));
-    const top = layers[0];
-    return top === undefined ? disk : { ...disk, index: top.index, backing: layers.slice(1) };
+  return planStart(operation, {
+    live,
+    qemu: launch.qemu,
+    nvram: launch.nvram,
+    paused: how.paused,
+    attach,
+    open,
+    told,
+    lastState: record?.lastState ?? { state: 'shutoff', reason: 'unknown' },
+    nowSeconds: host.nowSeconds,
   });
-  return { disks: indexed, nextIndex };
 }
 
 export async function destroyDomain(host: Host, uuid: string): Promise<void> {
@@ -197,12 +256,13 @@ export async function destroyDomain(host: Host, uuid: string): Promise<void> {
     return planStop(record, live, 'destroyed', {
       pidFile: filesOf(host.context.config, uuid, record.name).pidFile,
       nowSeconds: host.nowSeconds,
+      sealMs: null,
     });
   });
 }
 
 export async function suspendDomain(host: Host, uuid: string): Promise<void> {
-  await host.operate(uuid, (known) => {
+  await host.operate(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
     const live = needLive(record);
     if (isRefusal(live)) return live;
@@ -210,6 +270,7 @@ export async function suspendDomain(host: Host, uuid: string): Promise<void> {
     if (live.state.state === 'paused') return noChange(record, 'suspend');
     if (live.state.state !== 'running')
       return refuse(invalid(`domain is in state '${live.state.state}' and cannot be suspended`));
+    await checkTargets(host.context.images, record, 'suspend');
     return planSuspend(record, live);
   });
 }
@@ -226,7 +287,7 @@ export async function resumeDomain(host: Host, uuid: string): Promise<void> {
   });
 }
 
-const noChange = (record: DomainRecord, operation: string) => ({
+const noChange = (record: DomainRecord, operation: 'suspend'): Plan => ({
   operation,
   domain: record.uuid,
   domainName: record.name,
@@ -243,10 +304,7 @@ export async function signalDomain(
     const record = known ?? host.known.domain(uuid);
     const live = needLive(record);
     if (isRefusal(live)) return live;
-    // ACPI knows one button: what the guest's poweroff turns into is decided when it comes (libvirt's fake reboot).
-    if (verb === 'reboot') host.rebooting.add(uuid);
-    else host.rebooting.delete(uuid);
-    return planSignal(record, verb);
+    return planSignal(record, live, verb);
   });
 }
 

@@ -41,7 +41,6 @@ export class Guest {
   private readonly mutex = new Lock();
   private connection: Monitor | null = null;
   private connecting: Promise<Monitor | null> | null = null;
-  private pauses: { readonly what: string; readonly ms: number }[] = [];
 
   constructor(
     uuid: string,
@@ -67,11 +66,9 @@ export class Guest {
       }),
   };
 
-  /** Pauses noted since the last call. */
-  takePauses(): readonly { readonly what: string; readonly ms: number }[] {
-    const noted = this.pauses;
-    this.pauses = [];
-    return noted;
+  /** Whether somebody has the lock, or waits for it. */
+  get isBusy(): boolean {
+    return this.mutex.busy;
   }
 
   /** Closes the connection; the guest goes on. */
@@ -92,7 +89,6 @@ export class Guest {
       identify: async (pidFile) => this.identify(pidFile),
       killQemu: (pidFile) => this.kill(pidFile),
       createNvram,
-      notePause: (what, ms) => void this.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),
     };
   }
 

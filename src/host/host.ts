@@ -3,10 +3,12 @@
 
 import { effects } from '../job/effects/index.js';
 import type { StepProgress } from '../job/runner.js';
-import { perform, resume } from '../job/runner.js';
-import type { Outcome } from '../job/runner.js';
+import { perform, resolve, resume } from '../job/runner.js';
+import type { Outcome, RunnerDeps } from '../job/runner.js';
+import type { Resolution } from '../job/resolve.js';
+import type { DomainWorld } from '../job/world.js';
 import type { OperationRecord } from '../journal/journal.js';
-import type { Plan, Refusal, StepKind } from '../plan/step.js';
+import type { Plan, Refusal } from '../plan/step.js';
 import type { AnyEvent, Schema } from '../qmp/monitor.js';
 import type { JournalError } from '../std/errors.js';
 import { NotFoundError, messageOf } from '../std/errors.js';
@@ -15,7 +17,10 @@ import type { EmulatorFacts } from './emulator.js';
 import type { HostContext } from './context.js';
 import { Guest } from './guest.js';
 import { Interrupted } from './interrupted.js';
+import { Keeper } from './keeper.js';
 import { Operations } from './operations.js';
+import { resumeMoves, rotationOf, takeUpLater } from './owed.js';
+import { rotateWhatGrew } from './rotate.js';
 import { reconcile } from './reconcile.js';
 
 /** An operation that runs in this daemon. */
@@ -25,7 +30,6 @@ export interface Running {
   readonly abort: AbortController;
   /** Null between steps. */
   progress: StepProgress | null;
-  readonly pauses: { readonly what: string; readonly ms: number }[];
   /** Resolves when it is over, however it went. */
   readonly settled: Promise<void>;
 }
@@ -45,12 +49,10 @@ const news: ReadonlySet<string> = new Set([
   'RESUME',
   'RESET',
   'BLOCK_IO_ERROR',
+  'BLOCK_JOB_ERROR',
   'GUEST_PANICKED',
   'WATCHDOG',
 ]);
-
-/** How many operations' pauses are remembered. */
-const PAUSES_KEPT = 200;
 
 export class Host {
   readonly context: HostContext;
@@ -59,18 +61,18 @@ export class Host {
   readonly uuid: string;
   /** Operations by number, while they run. */
   readonly running = new Map<number, Running>();
-  /** Pauses of operations that ended, for who asks afterwards. */
-  readonly pauses = new Map<number, readonly { readonly what: string; readonly ms: number }[]>();
-  /** Domains whose guest is to come up again when it powers off: `reboot` without an agent. */
-  readonly rebooting = new Set<string>();
+  /** Domains that are being sealed: their guest's poweroff is an end, whatever `<on_poweroff>` says. */
+  readonly sealing = new Set<string>();
   /** Names of domains that are being created. */
   readonly claims = new Map<string, string>();
   readonly operations: Operations;
   readonly interrupted = new Interrupted(this);
+  readonly keeper = new Keeper(this);
   private readonly guests = new Map<string, Guest>();
   private readonly schemas = new Map<string, Promise<Schema>>();
   private readonly looking = new Map<string, { again: boolean }>();
   private readonly passers = new Set<(uuid: string, event: AnyEvent) => void>();
+  private readonly takingUp = new Set<string>();
   private closed = false;
 
   constructor(context: HostContext, emulator: EmulatorFacts, uuid: string) {
@@ -105,6 +107,11 @@ export class Host {
     return guest;
   }
 
+  /** How many domains are at hand: those that are known, and those that something still goes on about. */
+  get guestCount(): number {
+    return this.guests.size;
+  }
+
   /** By name, by UUID, or by the id of a running domain, as a user types it. */
   resolve(name: string): DomainRecord {
     const record =
@@ -135,15 +142,13 @@ export class Host {
   ): Promise<Started> {
     const guest = this.guestOf(uuid);
     const abort = new AbortController();
-    const pauses: { what: string; ms: number }[] = [];
     let plan: Plan | null = null;
     let running: Running | null = null;
     let announce: (operation: number) => void = () => undefined;
     const announced = new Promise<number>((resolve) => (announce = resolve));
     const onProgress = (progress: StepProgress): void => {
-      pauses.push(...guest.takePauses());
       if (running === null && plan !== null) {
-        running = { id: progress.operation, plan, abort, progress, pauses, settled };
+        running = { id: progress.operation, plan, abort, progress, settled };
         this.running.set(progress.operation, running);
         announce(progress.operation);
       }
@@ -162,8 +167,7 @@ export class Host {
     };
     const performed = perform(planIt, this.deps(guest, abort.signal, onProgress));
     const ended = performed.then(
-      ({ operation, outcome }) =>
-        this.settle(uuid, operation, outcome, [...pauses, ...guest.takePauses()]),
+      ({ operation, outcome }) => this.settle(uuid, operation, outcome),
       async (error: unknown) => {
         if (running !== null) {
           this.running.delete(running.id);
@@ -171,6 +175,7 @@ export class Host {
         }
         this.interrupted.trouble(error);
         if (plan !== null) void this.look(uuid);
+        this.letGo(uuid);
         throw error;
       },
     );
@@ -180,32 +185,65 @@ export class Host {
     return { operation, ended };
   }
 
-  /** Goes on with an operation that a former daemon left open; `turn` is the runner's. */
+  /**
+   * Goes on with an operation that a former daemon left open, or that waited; or, once aborted, takes it back.
+   * `turn` is the runner's.
+   */
   async resumeOperation(
     { id, plan }: OperationRecord,
-    turn: (kind: StepKind) => Promise<void> = async () => undefined,
+    {
+      abort = new AbortController(),
+      turn,
+    }: { readonly abort?: AbortController; readonly turn?: RunnerDeps<DomainWorld>['turn'] } = {},
+  ): Promise<void> {
+    await this.goOn(id, plan, abort, async (deps) => {
+      return await resume(id, plan, turn === undefined ? deps : { ...deps, turn });
+    });
+  }
+
+  /** Goes on as a person says. Resolves when his word is durable; how it ends is the operation's own news. */
+  async resolveOperation({ id, plan }: OperationRecord, resolution: Resolution): Promise<void> {
+    await new Promise<void>((written, refused) => {
+      const work = async (deps: RunnerDeps<DomainWorld>): Promise<Outcome> => {
+        const { ended } = await resolve(id, plan, resolution, deps);
+        written();
+        return await ended;
+      };
+      this.goOn(id, plan, new AbortController(), work).catch((error: unknown) => {
+        // After his word was written this comes to nobody here: the journal has it, and so does the log.
+        this.log.warn({ operation: id, error: messageOf(error) }, 'resolve');
+        refused(error);
+      });
+    });
+  }
+
+  private async goOn(
+    id: number,
+    plan: Plan,
+    abort: AbortController,
+    work: (deps: RunnerDeps<DomainWorld>) => Promise<Outcome>,
   ): Promise<void> {
     const guest = this.guestOf(plan.domain);
-    const abort = new AbortController();
-    const pauses: { what: string; ms: number }[] = [];
     const onProgress = (progress: StepProgress): void => {
-      pauses.push(...guest.takePauses());
       const running = this.running.get(id);
       if (running !== undefined) running.progress = progress;
       this.operations.refreshSoon(id);
     };
     guest.doing = plan.operation;
-    const outcome = resume(id, plan, { ...this.deps(guest, abort.signal, onProgress), turn });
+    // A job of it may stand still since the former daemon's time.
+    this.keeper.watch(plan.domain);
+    const outcome = work(this.deps(guest, abort.signal, onProgress));
     const settled = outcome.then(
       () => undefined,
       () => undefined,
     );
-    this.running.set(id, { id, plan, abort, progress: null, pauses, settled });
+    this.running.set(id, { id, plan, abort, progress: null, settled });
     try {
-      await this.settle(plan.domain, id, await outcome, [...pauses, ...guest.takePauses()]);
+      await this.settle(plan.domain, id, await outcome);
     } finally {
       this.running.delete(id);
       await this.operations.refresh(id);
+      this.letGo(plan.domain);
     }
   }
 
@@ -232,6 +270,7 @@ export class Host {
       .finally(() => {
         this.looking.delete(uuid);
         if (mine.again) void this.look(uuid);
+        this.letGo(uuid);
       });
   }
 
@@ -241,11 +280,57 @@ export class Host {
     return () => this.passers.delete(listener);
   }
 
+  /** Tries now and then to take up what is owed to domains that run (`ferry start --mirror-later`). */
+  retryOwed(everyMs: number): void {
+    const timer = setInterval(() => {
+      for (const { uuid, live, owed } of this.known.all())
+        if (live !== null && owed.length > 0 && !this.takingUp.has(uuid)) void this.takeUp(uuid);
+    }, everyMs);
+    timer.unref();
+  }
+
+  private async takeUp(uuid: string): Promise<void> {
+    this.takingUp.add(uuid);
+    await takeUpLater(this, uuid)
+      .catch((error: unknown) =>
+        this.log.error({ domain: uuid, error: messageOf(error) }, 'taking a mirror up failed'),
+      )
+      .finally(() => this.takingUp.delete(uuid));
+  }
+
+  /** Keeps the live layers of moves small (design §5, epoch rotation). */
+  watchMoves(everyMs: number): void {
+    let isLooking = false;
+    const timer = setInterval(() => {
+      if (isLooking || this.running.size === 0) return;
+      isLooking = true;
+      void rotateWhatGrew(this)
+        .catch((error: unknown) =>
+          this.log.error({ error: messageOf(error) }, 'looking at moves failed'),
+        )
+        .finally(() => (isLooking = false));
+    }, everyMs);
+    timer.unref();
+  }
+
   /** Lets go of every QEMU; the guests go on, the journal is not closed. */
   async close(): Promise<void> {
     this.closed = true;
     this.interrupted.close();
+    this.keeper.close();
     await Promise.all([...this.guests.values()].map((guest) => guest.detach()));
+  }
+
+  /** Of a transient domain that ended, or one that never came to be, nothing stays once nothing goes on about it. */
+  private letGo(uuid: string): void {
+    const guest = this.guests.get(uuid);
+    const runs = [...this.running.values()].some(({ plan }) => plan.domain === uuid);
+    if (guest === undefined || guest.isBusy || runs) return;
+    if (this.known.find(uuid) !== null || this.looking.has(uuid)) return;
+    this.guests.delete(uuid);
+    guest.detach().catch((error: unknown) => {
+      this.log.warn({ domain: uuid, error: messageOf(error) }, 'monitor did not close');
+    });
   }
 
   private deps(guest: Guest, signal: AbortSignal, onProgress: (progress: StepProgress) => void) {
@@ -255,36 +340,31 @@ export class Host {
       world: guest.world(),
       lock: guest.lock,
       signal,
+      obstacle: async () => rotationOf(await this.known.journal.openOperations(), guest.uuid),
+      isGone: async () => (await guest.monitor()) === null || this.isOwed(guest.uuid),
       onProgress,
       onInterrupted: (error: JournalError) => this.interrupted.operation(guest.uuid, error),
     };
   }
 
-  private async settle(
-    uuid: string,
-    operation: number,
-    outcome: Outcome,
-    pauses: readonly { what: string; ms: number }[],
-  ): Promise<void> {
+  /** Its move's mirror is put off although it runs: to the move that is as good as no QEMU. */
+  private isOwed(uuid: string): boolean {
+    return this.known.find(uuid)?.owed.some(({ record }) => record.move) === true;
+  }
+
+  private async settle(uuid: string, operation: number, outcome: Outcome): Promise<void> {
     this.running.delete(operation);
     await this.operations.refresh(operation);
-    if (pauses.length > 0) this.keepPauses(operation, pauses);
+    if (this.operations.get(operation).kind === 'rotate') await resumeMoves(this, uuid);
+    const { pauses } = this.operations.get(operation);
     this.log.info({ domain: uuid, operation, outcome: outcome.outcome, pauses }, 'operation ended');
     void this.look(uuid);
     if (outcome.outcome === 'rolled-back') throw outcome.error;
   }
 
-  private keepPauses(
-    operation: number,
-    pauses: readonly { readonly what: string; readonly ms: number }[],
-  ): void {
-    this.pauses.set(operation, pauses);
-    const [oldest] = this.pauses.keys();
-    if (this.pauses.size > PAUSES_KEPT && oldest !== undefined) this.pauses.delete(oldest);
-  }
-
   private onNews(guest: Guest, event: AnyEvent): void {
     for (const listener of this.passers) listener(guest.uuid, event);
+    if (event.event === 'BLOCK_JOB_ERROR') this.keeper.watch(guest.uuid);
     if (news.has(event.event)) void this.look(guest.uuid);
   }
 }

@@ -200,8 +200,10 @@ function domainVerbs(host: Host): RestOfDomainVerbs {
     domainMetadata: (uuid, kind, namespace, affects) =>
       metadata(known.domain(uuid), kind, namespace, affects.config),
     defineDomain: async (xml) => refOf(await defineDomain(host, xml)),
-    createDomain: async (xml, { paused }) => refOf(await createDomain(host, xml, { paused })),
-    startDomain: async (uuid, { paused }) => refOf(await startDomain(host, uuid, { paused })),
+    createDomain: async (xml, { paused }) =>
+      refOf(await createDomain(host, xml, { paused, mirrors: 'now' })),
+    startDomain: async (uuid, { paused }) =>
+      refOf(await startDomain(host, uuid, { paused, mirrors: 'now' })),
     undefineDomain: (uuid, options) => undefineDomain(host, uuid, options),
     shutdownDomain: (uuid) => signalDomain(host, uuid, 'shutdown'),
     rebootDomain: (uuid) => signalDomain(host, uuid, 'reboot'),

@@ -6,8 +6,10 @@ import { findDisk } from '../domain/definition.js';
 import { destinationsOf, planMove } from '../plan/move.js';
 import { isRefusal, layersOf, needLive, refuse } from '../plan/refuse.js';
 import type { MoveRequest } from './ferry-host.js';
+import { checkNoneWaits } from './domain-verbs.js';
 import type { Host, Started } from './host.js';
 import { look, sizesOf } from './look.js';
+import { checkTargets } from './targets.js';
 
 /** Resolves when the move is journaled; `ended` when it is over. */
 export async function startMove(host: Host, uuid: string, request: MoveRequest): Promise<Started> {
@@ -16,6 +18,8 @@ export async function startMove(host: Host, uuid: string, request: MoveRequest):
     const record = known ?? host.known.domain(uuid);
     const live = needLive(record);
     if (isRefusal(live)) return refuse(live.refusal);
+    await checkNoneWaits(host, uuid);
+    await checkTargets(host.context.images, record, 'move');
     const { images } = host.context;
     const folder = to.startsWith('/') ? await images.stat(to) : null;
     const stamp = String(host.nowSeconds);
@@ -39,7 +43,7 @@ export async function startMove(host: Host, uuid: string, request: MoveRequest):
       files: new Map([...there, ...seen]),
       sizes: await sizesOf(host, uuid, live),
       stamp,
-      nowSeconds: host.nowSeconds,
+      rotateBytes: request.rotateBytes,
     });
   });
 }

@@ -1,10 +1,13 @@
 // Operations as doors show them: what the journal says of each, and how far the one that runs is.
 
+import type { MirrorProblem } from '../domain/record.js';
 import type { Journal, OperationRecord } from '../journal/journal.js';
 import { explainStep } from '../plan/explain.js';
 import { NotFoundError } from '../std/errors.js';
 import type { OperationProgress, OperationView } from './ferry-host.js';
 import type { Host, Running } from './host.js';
+import { problemText } from './keeper.js';
+import { statusOf, storyOf } from './story.js';
 
 /** How many ended operations are shown. */
 const KEPT = 200;
@@ -40,6 +43,8 @@ export class Operations {
   async refresh(id: number): Promise<void> {
     const found = await this.journal.operation(id).catch(() => null);
     if (found === null) return;
+    // Last in line, so that a long one that ends just now is not the next to go.
+    this.byId.delete(id);
     this.byId.set(id, found);
     for (const [old, { endedAtMs }] of this.byId) {
       if (this.byId.size <= KEPT) break;
@@ -67,8 +72,13 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
     kind: record.kind,
     domain: record.domain,
     domainName: record.domainName,
-    status: record.outcome ?? (record.attention === null ? 'running' : 'attention'),
-    reason: host.interrupted.errorOf(record.id)?.message ?? record.attention ?? record.reason,
+    status: statusOf(record),
+    direction: record.direction,
+    reason:
+      host.interrupted.errorOf(record.id)?.message ??
+      record.attention ??
+      record.waiting ??
+      record.reason,
     startedAt: new Date(record.startedAtMs).toISOString(),
     endedAt: record.endedAtMs === null ? null : new Date(record.endedAtMs).toISOString(),
     commitAt: record.commitAt,
@@ -77,8 +87,12 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
       text: explainStep(step),
       mark: record.steps[i]?.mark ?? 'none',
     })),
-    progress: record.kind === 'move' ? moveProgress(record, running) : null,
-    pauses: running?.pauses ?? host.pauses.get(record.id) ?? [],
+    story: storyOf(record, running !== null),
+    progress:
+      record.kind === 'move'
+        ? moveProgress(record, running, host.keeper.problem(record.domain))
+        : null,
+    pauses: record.pauses,
   };
 }
 
@@ -87,7 +101,11 @@ const COPY_SHARE = 90;
 const BEFORE_END = 99;
 
 /** Where a move is. What is not READY is never shown as 100 % (law 12). */
-function moveProgress(record: OperationRecord, running: Running | null): OperationProgress {
+function moveProgress(
+  record: OperationRecord,
+  running: Running | null,
+  problem: MirrorProblem | null,
+): OperationProgress {
   const { steps } = record.plan;
   const marks = record.steps.map((step) => step.mark);
   const targets = steps.flatMap((step) =>
@@ -106,7 +124,7 @@ function moveProgress(record: OperationRecord, running: Running | null): Operati
     ? 'done'
     : record.direction === 'back'
       ? 'undoing'
-      : phaseOf(at?.kind ?? null, isSwitched);
+      : phaseOf(at?.kind ?? null, isSwitched, problem);
   return {
     phase,
     percent,
@@ -132,7 +150,8 @@ function fraction({
   return totalBytes === 0n ? 0 : Number((doneBytes * 1000n) / totalBytes) / 1000;
 }
 
-function phaseOf(kind: string | null, isSwitched: boolean): string {
+function phaseOf(kind: string | null, isSwitched: boolean, problem: MirrorProblem | null): string {
+  if (problem !== null && kind === 'wait-ready') return `waiting (${problemText[problem]})`;
   if (isSwitched) return 'merging the overlay';
   switch (kind) {
     case 'copy-image':

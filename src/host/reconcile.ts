@@ -17,6 +17,7 @@ import { QemuError, StateError } from '../std/errors.js';
 import type { ReplyOf } from '../qmp/monitor.js';
 import { filesOf } from './context.js';
 import type { Host } from './host.js';
+import { problemOf } from './keeper.js';
 
 type RunState = ReplyOf<'query-status'>['status'];
 
@@ -64,13 +65,14 @@ async function lookAt(host: Host, uuid: string): Promise<Found> {
   const { pidFile } = filesOf(host.context.config, uuid, record.name);
   const died: Found = {
     plan: (now, nowLive) =>
-      planStop(now, nowLive, 'crashed', { pidFile, nowSeconds: host.nowSeconds }),
+      planStop(now, nowLive, 'crashed', { pidFile, nowSeconds: host.nowSeconds, sealMs: null }),
   };
   const monitor = await host.guestOf(uuid).monitor();
   if (monitor === null) {
-    // What they wait for will not come; before their commit step they are undone.
-    for (const running of host.running.values())
-      if (running.plan.domain === uuid) running.abort.abort();
+    // What they wait for will not come; before their commit step they are undone. A move goes on with what needs no
+    // QEMU, and waits for the next one then.
+    for (const { plan, abort } of host.running.values())
+      if (plan.domain === uuid && plan.waitsFrom === undefined) abort.abort();
     return died;
   }
   // Half-way: its guest may stand still because of us.
@@ -97,8 +99,15 @@ async function compare(
 ): Promise<Found> {
   const { status } = await monitor.execute('query-status', {});
   if (status === 'shutdown') return ended(host, live, pidFile);
+  if (status === 'guest-panicked') {
+    const found = panicked(host, live, pidFile);
+    if (found !== null) return found;
+  }
   const jobs = live.mirrors.length === 0 ? new Map<string, Job>() : await queryJobs(monitor);
-  const changes = [...stateChanges(live, states[status]), ...readyChanges(record, jobs)];
+  const told = new Map([...jobs].filter(([id]) => !host.keeper.isTrying(record.uuid, id)));
+  const stalls = stallChanges(record, told);
+  if ([...told.values()].some((job) => problemOf(job) !== null)) host.keeper.watch(record.uuid);
+  const changes = [...stateChanges(live, states[status]), ...stalls, ...readyChanges(record, told)];
   if (changes.length > 0) await host.known.journal.record(record.uuid, changes);
   const lost = lostMirrors(record, jobs);
   if (lost.length === 0) return null;
@@ -108,14 +117,32 @@ async function compare(
 
 /** The guest powered off; QEMU stands still with its images open (`-no-shutdown`), so that we decide what comes next. */
 function ended(host: Host, live: LiveRecord, pidFile: string): Found {
-  const again =
-    host.rebooting.delete(live.definition.uuid) || live.definition.onPoweroff === 'restart';
-  if (again) return { plan: (record) => planRestart(record) };
-  if (live.definition.onPoweroff === 'preserve') return null;
+  const { uuid, onPoweroff } = live.definition;
+  if (!host.sealing.has(uuid)) {
+    if (live.rebooting || onPoweroff === 'restart')
+      return { plan: (record) => planRestart(record) };
+    if (onPoweroff === 'preserve') return null;
+  }
   return {
     plan: (record, now) =>
-      planStop(record, now, 'shutdown', { pidFile, nowSeconds: host.nowSeconds }),
+      planStop(record, now, 'shutdown', {
+        pidFile,
+        nowSeconds: host.nowSeconds,
+        sealMs: SEAL_MS,
+      }),
   };
+}
+
+/** How long mirrors may take to end with both sides equal when their guest powered off: nobody waits for it but its next start. */
+export const SEAL_MS = 10_000;
+
+/** What `<on_crash>` asks for; null: the guest stays as it is, for who wants to look at it. */
+function panicked(host: Host, live: LiveRecord, pidFile: string): Found {
+  const { onCrash } = live.definition;
+  if (onCrash === 'preserve') return null;
+  if (onCrash === 'restart') return { plan: (record) => planRestart(record) };
+  const how = { pidFile, nowSeconds: host.nowSeconds, sealMs: SEAL_MS };
+  return { plan: (record, now) => planStop(record, now, 'crashed', how) };
 }
 
 function stateChanges(live: LiveRecord, found: DomainState | null): readonly Change[] {
@@ -142,9 +169,34 @@ function stateChanges(live: LiveRecord, found: DomainState | null): readonly Cha
   ];
 }
 
+/** Law 11: the user is told that a copy stands still, and that it goes on. What stands still is not in step. */
+function stallChanges(record: DomainRecord, jobs: ReadonlyMap<string, Job>): readonly Change[] {
+  return mirrorsOf(record).flatMap(({ disk, mirror, record: known }): readonly Change[] => {
+    const job = jobs.get(mirror.jobId);
+    const problem = job === undefined ? known.problem : problemOf(job);
+    if (problem === known.problem) return [];
+    const { target } = disk;
+    const details = JSON.stringify({
+      disk: target,
+      source: localPath(topOf(disk).source),
+      mirror: localPath(mirror.image.source),
+      ...(problem === null ? {} : { reason: problem }),
+    });
+    const event = problem === null ? 'MIRROR_RESUMED' : 'MIRROR_PAUSED';
+    return [
+      { change: 'mirror-problem', target, problem },
+      ...(problem !== null && mirror.ready === 'yes'
+        ? [{ change: 'mirror-ready', target, ready: 'no' } as const]
+        : []),
+      { change: 'event', event: { type: 'monitor', event, details } },
+    ];
+  });
+}
+
 function readyChanges(record: DomainRecord, jobs: ReadonlyMap<string, Job>): readonly Change[] {
   return mirrorsOf(record).flatMap(({ disk, mirror }): readonly Change[] => {
-    if (mirror.ready !== 'no' || jobs.get(mirror.jobId)?.block?.ready !== true) return [];
+    const job = jobs.get(mirror.jobId);
+    if (mirror.ready !== 'no' || job?.block?.ready !== true || problemOf(job) !== null) return [];
     const path = localPath(topOf(disk).source);
     return [
       { change: 'mirror-ready', target: disk.target, ready: 'yes' },

@@ -4,7 +4,7 @@
 import { access, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { OperationRecord } from '../journal/journal.js';
-import type { StepKind } from '../plan/step.js';
+import type { Plan, StepKind } from '../plan/step.js';
 import { messageOf } from '../std/errors.js';
 import { startDomain } from './domain-verbs.js';
 import type { Host } from './host.js';
@@ -13,6 +13,7 @@ import type { Host } from './host.js';
 const standsStill: ReadonlySet<string> = new Set([
   'pivot',
   'snapshot',
+  'rotate',
   'start-qemu',
   'resume-guest',
 ]);
@@ -29,11 +30,13 @@ const LOOKING_MS = 1500;
  */
 export async function recover(host: Host): Promise<void> {
   const open = await host.known.journal.openOperations();
-  const first = open.filter(isStanding);
+  // A move goes on in a QEMU whose start has come to its end, and which has its mirrors.
+  const moves = open.filter(({ plan }) => plan.waitsFrom !== undefined && !isStarted(open, plan));
+  const first = open.filter((operation) => isStanding(operation) && !moves.includes(operation));
+  const rest = open.filter((operation) => !first.includes(operation) && !moves.includes(operation));
   await guestsFirst(host, first);
-  const going = open
-    .filter((operation) => !first.includes(operation))
-    .map((operation) => goOn(host, operation));
+  const going = rest.map((operation) => goOn(host, operation));
+  for (const operation of moves) void goOnAfter(host, operation, open);
   // A long one (a move) must not keep the sockets shut; the others take milliseconds.
   await atMost(GOING_MS, going);
   // Who died while nobody looked is known to be dead before anybody asks.
@@ -73,6 +76,20 @@ async function guestsFirst(host: Host, operations: readonly OperationRecord[]): 
     );
 }
 
+/** Whether nothing else of its domain is open, so that a move need not wait for it. */
+const isStarted = (open: readonly OperationRecord[], { domain }: Plan): boolean =>
+  open.every((other) => other.domain !== domain || other.plan.waitsFrom !== undefined);
+
+async function goOnAfter(
+  host: Host,
+  move: OperationRecord,
+  open: readonly OperationRecord[],
+): Promise<void> {
+  const others = open.filter(({ id, domain }) => id !== move.id && domain === move.domain);
+  await Promise.all(others.flatMap(({ id }) => host.running.get(id)?.settled ?? []));
+  await goOn(host, move);
+}
+
 async function atMost(ms: number, work: readonly Promise<void>[]): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const enough = new Promise((resolve) => (timer = setTimeout(resolve, ms)));
@@ -91,7 +108,7 @@ async function goOn(
   turn?: (kind: StepKind) => Promise<void>,
 ): Promise<void> {
   try {
-    await host.resumeOperation(operation, turn);
+    await host.resumeOperation(operation, turn === undefined ? {} : { turn });
   } catch (error) {
     // Rolled back, or waiting for a person: the journal says so, and so does `ferry ops`.
     host.log.warn(
@@ -113,8 +130,11 @@ export async function autostart(host: Host): Promise<void> {
   await writeFile(marker, '');
   for (const { uuid, name, autostart: wanted, live } of host.known.all()) {
     if (!wanted || live !== null) continue;
-    await startDomain(host, uuid, { paused: false }).catch((error: unknown) => {
-      host.log.error({ domain: name, error: messageOf(error) }, 'autostart failed');
-    });
+    // Nobody is there to answer a refusal: a mirror whose destination is not there yet is taken up later.
+    await startDomain(host, uuid, { paused: false, mirrors: 'if-possible' }).catch(
+      (error: unknown) => {
+        host.log.error({ domain: name, error: messageOf(error) }, 'autostart failed');
+      },
+    );
   }
 }

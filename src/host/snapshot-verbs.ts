@@ -17,10 +17,11 @@ import { planSnapshotCreate } from '../plan/snapshot-create.js';
 import type { Plan, Refusal } from '../plan/step.js';
 import { FerryError, NotFoundError, RequestError, StateError } from '../std/errors.js';
 import { lookAtMirrors } from './blockjob-verbs.js';
-import { parseContext } from './domain-verbs.js';
+import { checkNoneWaits, parseContext } from './domain-verbs.js';
 import type { Host } from './host.js';
 import type { SnapshotCreateOptions, SnapshotDeleteOptions } from './libvirt-host.js';
 import { look, sizesOf } from './look.js';
+import { checkTargets } from './targets.js';
 
 export function findSnapshot(record: DomainRecord, name: string): Snapshot {
   const found = record.snapshots.find((snapshot) => snapshot.name === name);
@@ -53,6 +54,7 @@ export async function createSnapshot(
     const record = known ?? host.known.domain(uuid);
     const refusal = checkRequest(record, request.name, mirrored, options);
     if (refusal !== null) return refuse(refusal);
+    await checkNoneWaits(host, uuid);
     const live = record.live;
     if (live === null) {
       return refuse(
@@ -75,6 +77,7 @@ export async function createSnapshot(
     });
     name = snapshot.name;
     if (record.snapshots.some((one) => one.name === name)) return refuse(exists(name));
+    await checkTargets(host.context.images, record, 'snapshot-create');
     return await planCreate(host, record, live, snapshot, options);
   });
   return name;
@@ -256,6 +259,8 @@ export async function deleteSnapshot(
   await host.operate(uuid, async (known): Promise<Plan | Refusal> => {
     const record = known ?? host.known.domain(uuid);
     const snapshot = findSnapshot(record, name);
+    await checkNoneWaits(host, uuid);
+    if (!options.metadataOnly) await checkTargets(host.context.images, record, 'snapshot-delete');
     const request = {
       record,
       files: options.reopenMirror ? await lookAtMirrors(host, record) : new Map(),

@@ -30,8 +30,6 @@ export interface DomainWorld {
   killQemu(pidFile: string): Promise<void>;
   /** Copies UEFI variables from their template unless they are there. */
   createNvram(path: string, template: string): Promise<void>;
-  /** A pause of the guest that was ours, for the record of the operation. */
-  notePause(what: string, ms: number): void;
 }
 
 export async function needMonitor(world: DomainWorld, doing: string): Promise<Monitor> {

@@ -6,13 +6,23 @@ import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 
+import type { CopyNote, CopyState, SavedCopy } from '../block/copy.js';
 import type { DomainEvent } from '../domain/events.js';
 import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
 import type { Plan } from '../plan/step.js';
 import { checkPlan } from '../plan/step.js';
 import { assert, present } from '../std/assert.js';
 import { JournalError } from '../std/errors.js';
-import { applyAll, entriesAtOnce, Listeners, operationOf, summaryOf } from './applied.js';
+import {
+  applyAll,
+  copyAfter,
+  copyRecordOf,
+  entriesAtOnce,
+  Listeners,
+  operationOf,
+  roleAt,
+  summaryOf,
+} from './applied.js';
 import { decode, encode } from './codec.js';
 import type { Entry } from './entry.js';
 import type {
@@ -31,7 +41,16 @@ import type {
 import { defaultRetention } from './journal.js';
 import { inUse, isBusy } from './lock.js';
 import { Reserve } from './reserve.js';
-import type { DomainRow, EntryRow, EventRow, OperationRow, RoleRow, Statements } from './schema.js';
+import type {
+  CopyRow,
+  DomainRow,
+  EntryRow,
+  EventRow,
+  OperationRow,
+  PieceRow,
+  RoleRow,
+  Statements,
+} from './schema.js';
 import { migrate, prepare } from './schema.js';
 import { damaged, translated } from './trouble.js';
 
@@ -153,6 +172,20 @@ export class SqliteJournal implements Journal {
 
   async entries(operation: number): Promise<readonly StampedEntry[]> {
     return this.read(() => this.entriesOf(operation));
+  }
+
+  async copy(operation: number, step: number): Promise<SavedCopy | null> {
+    return this.read(() => {
+      const state = this.copyState(operation, step);
+      if (state === null) return null;
+      const rows = this.statements.pieces.all(operation, step) as PieceRow[];
+      const pieces = rows.map(({ data, ...piece }) => ({ ...piece, dataBytes: data }));
+      return { ...state, pieces };
+    });
+  }
+
+  async saveCopy(operation: number, step: number, note: CopyNote): Promise<void> {
+    this.write(() => this.insertNote(operation, step, note));
   }
 
   async openOperations(): Promise<readonly OperationRecord[]> {
@@ -285,7 +318,7 @@ export class SqliteJournal implements Journal {
   }
 
   private insertEntry(operation: number, entry: Entry, changes: readonly Change[]): void {
-    const { insertEntry, end, pruneOperations } = this.statements;
+    const { insertEntry, end, dropAllPieces, pruneOperations } = this.statements;
     const atMs = this.nowMs();
     const { changes: inserted } = insertEntry.run({
       operation,
@@ -296,7 +329,25 @@ export class SqliteJournal implements Journal {
     assert(inserted === 1, `operation ${operation} is not open: no '${entry.type}' can follow`);
     if (entry.type !== 'end') return;
     end.run(atMs, operation);
+    dropAllPieces.run(operation);
     pruneOperations.run(this.keep.operations);
+  }
+
+  private copyState(operation: number, step: number): CopyState | null {
+    const row = this.statements.copy.get(operation, step) as { state: string } | undefined;
+    return row === undefined ? null : (decode(row.state) as CopyState);
+  }
+
+  /** Inside a transaction. */
+  private insertNote(operation: number, step: number, note: CopyNote): void {
+    const { putCopy, putPiece, dropPieces } = this.statements;
+    const state = copyAfter(this.copyState(operation, step), note, this.nowMs());
+    const { changes: written } = putCopy.run({ operation, step, state: encode(state) });
+    assert(written === 1, `operation ${operation} is not open: nothing of a copy can be saved`);
+    if (note.note === 'begun') dropPieces.run(operation, step);
+    if (note.note !== 'pieces') return;
+    for (const { offset, length, dataBytes, hash } of note.pieces)
+      putPiece.run(operation, step, offset, length, dataBytes, hash);
   }
 
   /** Inside a transaction: writes what `changes` make of the domain, its images' roles and the events. */
@@ -314,16 +365,39 @@ export class SqliteJournal implements Journal {
   }
 
   private applyHostChanges(domain: string, changes: readonly Change[]): readonly AppliedChange[] {
-    const { putRole, dropRole, insertEvent, pruneEvents } = this.statements;
+    const { dropRole, insertEvent, pruneEvents } = this.statements;
     const applied = changes.map((change): AppliedChange => {
-      if (change.change === 'role') putRole.run(change.role.path, encode(change.role));
+      if (change.change === 'role') return this.applyRole(change);
       if (change.change === 'forget-role') dropRole.run(change.path);
+      if (change.change === 'replan') this.replan(change);
       if (change.change !== 'event') return { change, seq: null };
       const { lastInsertRowid } = insertEvent.run(this.nowMs(), domain, encode(change.event));
       return { change, seq: Number(lastInsertRowid) };
     });
     if (applied.some(({ seq }) => seq !== null)) pruneEvents.run(this.keep.events);
     return applied;
+  }
+
+  private applyRole(change: Extract<Change, { readonly change: 'role' }>): AppliedChange {
+    const { role: find, putRole } = this.statements;
+    const { path } = change.role;
+    const found = find.get(path) as RoleRow | undefined;
+    const known = found === undefined ? null : (decode(found.role) as ImageRole);
+    const role = roleAt(change, known, this.nowMs());
+    putRole.run(path, encode(role));
+    return { change: { change: 'role', role }, seq: null };
+  }
+
+  private replan({
+    operation,
+    plan,
+    from,
+    done,
+  }: Extract<Change, { readonly change: 'replan' }>): void {
+    // Only data to who made the change; here it is known to be a plan.
+    checkPlan(plan as Plan);
+    this.statements.replan.run(encode(plan), operation);
+    this.insertEntry(operation, { type: 'replan', from, done }, []);
   }
 
   private entriesOf(operation: number): readonly StampedEntry[] {
@@ -343,6 +417,9 @@ export class SqliteJournal implements Journal {
       startedAtMs: started_ms,
       endedAtMs: ended_ms,
       entries: this.entriesOf(id),
+      copies: (this.statements.copies.all(id) as CopyRow[]).map(({ step, state, saved }) =>
+        copyRecordOf(step, decode(state) as CopyState, saved),
+      ),
     };
   }
 }

@@ -62,12 +62,14 @@ export async function waitJob(
  * @throws {QemuError} class JobFailed or JobGone: the statuses cannot be reached any more.
  * @throws {CommandError} class NoAnswer: QEMU itself did not answer, within `timeoutMs` or 3 s where that is more.
  * @throws {BusyError} not so within `timeoutMs`; the message has each job's last status and io-status.
+ * @throws {QemuError} class JobStalled, if `stalls` says so: an error of its target paused one of those still waited for.
  */
 export async function waitJobs(
   monitor: JobMonitor,
   ids: readonly string[],
   statuses: readonly JobStatus[],
   timeoutMs: number,
+  stalls: 'wait' | 'throw' = 'wait',
 ): Promise<ReadonlyMap<string, Job>> {
   const end = performance.now() + timeoutMs;
   using changes = monitor.events(['JOB_STATUS_CHANGE', 'BLOCK_JOB_READY', 'BLOCK_JOB_ERROR']);
@@ -76,6 +78,7 @@ export async function waitJobs(
     const jobs = await queryJobs(monitor, { timeoutMs: left });
     const waiting = ids.filter((id) => !has(jobs.get(id), id, statuses));
     if (waiting.length === 0) return jobs;
+    if (stalls === 'throw') for (const id of waiting) refuseStalled(jobs.get(id));
     const changed = await nextWithin(changes, end - performance.now());
     if (!changed) throw tooLate(jobs, waiting, statuses, timeoutMs);
     // One look answers all the events that lie there: a flapping job costs one query, not dozens.
@@ -108,6 +111,15 @@ function has(job: Job | undefined, id: string, statuses: readonly JobStatus[]): 
   if (!over || (status === 'aborting' && statuses.includes('concluded'))) return false;
   const message = `qmp job ${id}: it is ${status}${error === undefined ? '' : `: ${error}`}, and was awaited ${statuses.join(' or ')}`;
   throw new QemuError(message, { qmpClass: 'JobFailed' });
+}
+
+function refuseStalled(job: Job | undefined): void {
+  const io = job?.block?.['io-status'] ?? 'ok';
+  if (job === undefined || io === 'ok') return;
+  throw new QemuError(
+    `qmp job ${job.info.id}: an error of its target paused it (io-status ${io})`,
+    { qmpClass: 'JobStalled' },
+  );
 }
 
 const lostJob = (id: string): QemuError =>

@@ -114,6 +114,8 @@ export class FakeJob {
   /** `force` null: `job-cancel`, always hard. A soft cancel of a ready job ends it with a consistent target. */
   cancel(how: 'soft' | 'hard'): void {
     this.accept('cancel');
+    if (how === 'soft' && this.paused)
+      throw new Refusal(`The block job for device '${this.spec.id}' is currently paused`);
     if (how === 'soft' && this.spec.standing && this.isReady) {
       this.ending = 'stay';
       return;

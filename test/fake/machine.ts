@@ -77,8 +77,12 @@ export class Machine {
   tick(): void {
     if (!this.alive) return;
     this.guestStep();
-    for (const job of [...this.jobs.values()])
-      if (!this.held.has(job.spec.id)) job.tick(this.options.unitsPerTick, this.healthOf(job));
+    for (const job of [...this.jobs.values()]) {
+      if (this.held.has(job.spec.id)) continue;
+      job.tick(this.options.unitsPerTick, this.healthOf(job));
+      if (job.drains && this.isRunning && job.spec.standing && !job.endsInPlace)
+        this.storage.rude(`${job.spec.id} is ${job.status} and holds the running guest (law 4)`);
+    }
   }
 
   /** Ticks from the event loop for as long as some job has something to do. */

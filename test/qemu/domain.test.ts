@@ -135,6 +135,55 @@ test('guests outlive the daemon, a suspended one stays suspended, and XML is the
   });
 });
 
+test('a reboot is a press of the power button, then up again', async () => {
+  await withLab('reboot', async (lab) => {
+    await lab.ferryd();
+    const guest = await lab.guest({ name: 'vm1', writer: { resume: 1 } });
+    await lab.mustVirsh('define', guest.xmlFile);
+    await lab.mustVirsh('start', 'vm1');
+    await guest.serial.waitAcked(100);
+    const id = await lab.mustVirsh('domid', 'vm1');
+    const mark = guest.serial.mark();
+    await lab.mustVirsh('reboot', 'vm1');
+    await guest.serial.waitLine('POWEROFF', 30_000, mark);
+    await guest.serial.waitLine('READY', 60_000, mark);
+    await guest.serial.waitProgress();
+    assert.equal(await lab.mustVirsh('domid', 'vm1'), id, 'the same QEMU');
+    assert.match(await lab.mustVirsh('domstate', 'vm1', '--reason'), /running \(booted\)/);
+    assert.match(await lab.mustFerry('events', '--after', '0', '--json'), /"type":"reboot"/);
+
+    // What is asked for last counts: this time it stays off.
+    await lab.mustVirsh('suspend', 'vm1');
+    await lab.mustVirsh('reboot', 'vm1');
+    await lab.mustVirsh('shutdown', 'vm1');
+    await lab.mustVirsh('resume', 'vm1');
+    await untilState(lab, 'shut off (shutdown)');
+    assert.deepEqual(guest.serial.setbacks, []);
+  });
+});
+
+test('a daemon killed between the poweroff and the start of a reboot: the next one finishes it', async () => {
+  await withLab('reboot-killed', async (lab) => {
+    const first = await lab.ferryd();
+    // Looks at the button every 16 writes: after each acknowledgement there are seconds until the next look.
+    const guest = await lab.guest({ name: 'vm1', writer: { resume: 1, sync: 16, delay: 250_000 } });
+    await lab.mustVirsh('define', guest.xmlFile);
+    await lab.mustVirsh('start', 'vm1');
+    await guest.serial.waitAcked(16);
+    const mark = guest.serial.mark();
+    await lab.mustVirsh('reboot', 'vm1');
+    await first.kill9();
+    const lines = guest.serial.lines.slice(mark).map(({ text }) => text);
+    assert.ok(!lines.some((text) => text.includes('POWEROFF')), 'killed in time');
+    await guest.serial.waitLine('POWEROFF', 60_000, mark);
+    await lab.ferryd();
+    await guest.serial.waitLine('READY', 60_000, mark);
+    await guest.serial.waitProgress(16);
+    assert.match(await lab.mustVirsh('domstate', 'vm1', '--reason'), /running \(booted\)/);
+    assert.deepEqual(guest.serial.setbacks, []);
+  });
+});
+
 test('autostart happens once per boot of the host', async () => {
   await withLab('autostart', async (lab) => {
     const first = await lab.ferryd();

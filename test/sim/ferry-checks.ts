@@ -7,9 +7,11 @@ import { formatNode, localPath } from '../../src/block/layer.js';
 import type { DomainRecord } from '../../src/domain/record.js';
 import { checkRoles, resolveChains } from '../../src/host/chains.js';
 import type { Known } from '../../src/host/context.js';
+import { rolesOfMoves } from '../../src/host/owed.js';
 import { mirrorsOf } from '../../src/plan/mirror-end.js';
 import { layersOf } from '../../src/plan/refuse.js';
 import { present } from '../../src/std/assert.js';
+import { FakeCopyFiles } from '../fake/copy-files.js';
 import { chainFrom } from '../fake/start-job.js';
 import type { FerryBench } from './ferry-bench.js';
 
@@ -27,7 +29,7 @@ export async function before(bench: FerryBench): Promise<Before> {
 export async function checkRunning(bench: FerryBench): Promise<void> {
   const record = await bench.record();
   const live = present(record.live, 'QEMU was not struck');
-  assert.equal(bench.qemu.machine.runState, 'running', 'the guest stands still');
+  assert.equal(bench.qemu.machine.runState, live.state.state, 'the run state of the guest');
   const mirrors = mirrorsOf(record);
   const nodes = live.definition.disks.flatMap((disk) => layersOf(disk).map(formatNode));
   const targets = mirrors.flatMap(({ mirror }) =>
@@ -55,10 +57,10 @@ export async function checkStopped(bench: FerryBench): Promise<void> {
   assert.equal(record.live, null, 'QEMU is gone and the record does not know');
   const definition = present(record.persistent, 'it is persistent');
   const resolved = await resolveChains(bench.images, definition, record.chains);
-  const roles = await bench.journal.roles();
+  const roles = [...(await bench.journal.roles()), ...(await rolesOfMoves(bench.host()))];
   // Only what `checkRoles` asks of it.
   const known = { roles: () => roles, all: () => [record] } as unknown as Known;
-  checkRoles(known, record.uuid, resolved);
+  await checkRoles({ known, images: bench.images, roles }, resolved);
   for (const disk of resolved.disks) {
     const top: Image = {
       source: present(disk.source, 'it has an image'),
@@ -69,6 +71,25 @@ export async function checkStopped(bench: FerryBench): Promise<void> {
   }
   for (const [path, { opens }] of bench.storage.files)
     assert.equal(opens.size, 0, `${path} is open still`);
+}
+
+/** What an unfinished copy says to have on disk is there, to the block: it was synced before it was written down. */
+export async function checkSaved({ journal, storage }: FerryBench): Promise<void> {
+  for (const { id, plan, direction } of await journal.openOperations()) {
+    for (const [i, step] of plan.steps.entries()) {
+      const saved = step.kind === 'copy-image' ? await journal.copy(id, i) : null;
+      if (step.kind !== 'copy-image' || saved === null || direction === 'back') continue;
+      const target = `${step.to}.part`;
+      if (!storage.files.has(target)) continue;
+      const files = new FakeCopyFiles(storage, step.from, target);
+      for (const { offset, length, dataBytes, hash } of saved.pieces) {
+        const parts = [{ start: offset, length }];
+        const found = await files.check({ offset, length, parts, dataBytes }, parts);
+        // The first holds the header, which is rewritten once all pieces are there.
+        if (offset > 0) assert.equal(found, hash, `${target} lost what it had at ${offset}`);
+      }
+    }
+  }
 }
 
 /** No file that nobody knows: before it, in the record, or with a role. */

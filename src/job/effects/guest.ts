@@ -3,18 +3,18 @@
 import type { StepOf } from '../../plan/step.js';
 import type { Effect } from '../effect.js';
 import type { DomainWorld } from '../world.js';
-import { ifAlive, needMonitor } from '../world.js';
+import { ifAlive } from '../world.js';
 import { neverUndone } from './images.js';
 import { pauseOf, resumeIfRunning } from './pivot.js';
 
 export const resumeGuest: Effect<StepOf<'resume-guest'>, DomainWorld> = {
   repeatable: true,
-  do: (step, world) =>
+  do: (step, world, context) =>
     ifAlive(world, async (monitor) => {
       if (step.when === 'always') await monitor.execute('cont', {});
       else await resumeIfRunning(monitor, world);
       const ms = pauseOf(monitor);
-      if (ms !== null) world.notePause('pivot', ms);
+      if (ms !== null) context.notePause('pivot', ms);
     }),
   undo: async () => undefined,
   async probe(_step, world) {
@@ -26,9 +26,8 @@ export const resumeGuest: Effect<StepOf<'resume-guest'>, DomainWorld> = {
 
 export const pauseGuest: Effect<StepOf<'pause-guest'>, DomainWorld> = {
   repeatable: true,
-  async do(_step, world) {
-    await (await needMonitor(world, 'suspend')).execute('stop', {});
-  },
+  // The death of its QEMU is found by the next look; an operation that stays open would keep the domain from starting.
+  do: (_step, world) => ifAlive(world, async (monitor) => void (await monitor.execute('stop', {}))),
   undo: neverUndone,
   async probe(_step, world) {
     const monitor = await world.monitor();
@@ -40,10 +39,10 @@ export const pauseGuest: Effect<StepOf<'pause-guest'>, DomainWorld> = {
 
 export const signalGuest: Effect<StepOf<'signal-guest'>, DomainWorld> = {
   repeatable: true,
-  async do(step, world) {
-    const monitor = await needMonitor(world, step.signal);
-    await monitor.execute(step.signal === 'reset' ? 'system_reset' : 'system_powerdown', {});
-  },
+  do: (step, world) =>
+    ifAlive(world, async (monitor) => {
+      await monitor.execute(step.signal === 'reset' ? 'system_reset' : 'system_powerdown', {});
+    }),
   undo: neverUndone,
   // A second press of a button is harmless, and nothing remembers the first.
   probe: async () => 'absent',

@@ -109,17 +109,21 @@ async function untilReady(
       await waitJobs(monitor, ids, ['ready', 'waiting', 'pending'], LOOK_EVERY_MS);
       return;
     } catch (error) {
-      if (!(error instanceof BusyError)) throw error;
+      // Not yet, or QEMU is busy: it is asked again, and then it has its time to answer.
+      if (!(error instanceof BusyError || isLate(error))) throw error;
     }
     const jobs = await queryJobs(monitor);
     const blocks = ids.map((id) => jobs.get(id)?.block ?? null);
-    if (blocks.every((block) => block?.ready === true)) return;
+    if (blocks.every((block) => block?.ready === true && block['io-status'] === 'ok')) return;
     context.progress({
       doneBytes: blocks.reduce((sum, block) => sum + (block?.offset ?? 0n), 0n),
       totalBytes: blocks.reduce((sum, block) => sum + (block?.len ?? 0n), 0n),
     });
   }
 }
+
+const isLate = (error: unknown): boolean =>
+  error instanceof QemuError && error.qmpClass === 'NoAnswer';
 
 /** Ends a job by force, whatever its state, and takes it off QEMU's list. */
 export async function cancel(monitor: Monitor, jobId: string): Promise<void> {
@@ -152,8 +156,9 @@ export const sealJob: Effect<StepOf<'seal-job'>, DomainWorld> = {
 async function seal(monitor: Monitor, jobId: string): Promise<void> {
   const job = (await queryJobs(monitor)).get(jobId);
   if (job === undefined) return;
-  if (job.block?.ready !== true || job.info.status === 'concluded')
-    return await cancel(monitor, jobId);
+  // What an error paused is no exact point in time, and QEMU ends it by force only.
+  const isWhole = job.block?.ready === true && job.block['io-status'] === 'ok';
+  if (!isWhole || job.info.status === 'concluded') return await cancel(monitor, jobId);
   await monitor.execute('block-job-cancel', { device: jobId });
   try {
     // With auto-finalize off a soft end stops at `pending` and holds the guest's writes there: finalize at once.

@@ -12,9 +12,8 @@ import type { Monitor } from '../../qmp/monitor.js';
 import type { Job } from '../../qmp/jobs.js';
 import { queryJobs, waitJob, waitJobs } from '../../qmp/jobs.js';
 import { present } from '../../std/assert.js';
-import { within } from '../../std/deadline.js';
-import { QemuError, StateError, messageOf } from '../../std/errors.js';
-import type { Effect } from '../effect.js';
+import { BusyError, QemuError, StateError, messageOf } from '../../std/errors.js';
+import type { Effect, EffectContext } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 import { ifAlive, needMonitor } from '../world.js';
 import { cancel, startActiveCommit } from './jobs.js';
@@ -24,6 +23,8 @@ import { nodesOf, rootsOf } from './nodes.js';
 const STOP_TIMEOUT_MS = 15_000;
 const PENDING_TIMEOUT_MS = 10_000;
 const CONCLUDED_TIMEOUT_MS = 10_000;
+/** How often it is asked again: the guest runs meanwhile. */
+const HEALTH_PATIENCE_MS = 20_000;
 /** The guest runs meanwhile. */
 const COMMIT_TIMEOUT_MS = 10 * 60_000;
 /** Law 9: a target that takes longer to make one fsync durable is not pivoted to now. */
@@ -32,7 +33,7 @@ const HEALTH_TIMEOUT_MS = 1000;
 const SETTLE_TIMEOUT_MS = 30_000;
 
 export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
-  async do({ disks }, world) {
+  async do({ disks }, world, context) {
     const monitor = await world.monitor();
     if (monitor === null) return await commitWithoutQemu(disks, world);
     try {
@@ -41,7 +42,7 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
       // Once all have switched, on is nearer than back, and from a commit there is no way back: its base has a parent.
       if (await hasSwitched(monitor, disks).catch(() => false)) return;
       // Behind the commit step nobody would undo it, and a guest must never be left standing.
-      await backOut(disks, world).catch((second: unknown) => {
+      await backOut(disks, world, context).catch((second: unknown) => {
         throw new QemuError(`${messageOf(error)}; and the way back failed: ${messageOf(second)}`, {
           cause: error,
         });
@@ -49,7 +50,7 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
       throw error;
     }
   },
-  undo: ({ disks }, world) => backOut(disks, world),
+  undo: ({ disks }, world, context) => backOut(disks, world, context),
   async probe({ disks }, world) {
     const monitor = await world.monitor();
     if (monitor === null) return 'absent';
@@ -74,9 +75,11 @@ async function switchOver(
   if (!disks.every((disk) => roots.has(disk.to))) {
     await commitAgain(monitor, disks, roots);
     await prepare(monitor, disks, world);
+    const isOurs = await isToRun(world);
+    completing.set(monitor, new Set());
     const stoppedAt = performance.now();
     await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
-    pauses.set(monitor, stoppedAt);
+    if (isOurs) pauses.set(monitor, stoppedAt);
     await complete(monitor, disks);
     await checkRoots(monitor, disks);
   }
@@ -92,16 +95,27 @@ async function hasSwitched(monitor: Monitor, disks: readonly PivotDisk[]): Promi
 
 async function nameBacking(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
   for (const disk of disks.filter((d) => d.header !== null)) {
+    const { node, names } = present(disk.header, 'filtered');
     await monitor.execute('change-backing-file', {
       device: disk.to,
-      'image-node-name': disk.to,
-      'backing-file': present(disk.header, 'filtered'),
+      'image-node-name': node,
+      'backing-file': names,
     });
   }
 }
 
 /** When we stopped a guest, by its monitor: `resume-guest` tells how long it stood. */
 const pauses = new WeakMap<Monitor, number>();
+
+/** The guest stands still from now on, because of us. */
+export function notePauseFrom(monitor: Monitor): void {
+  pauses.set(monitor, performance.now());
+}
+/**
+ * Jobs that were told to complete, by monitor; no entry: of a former daemon, so it is not known. Such a job is never
+ * left to itself: as soon as all is copied it is pending, and holds the writes of a running guest for ever.
+ */
+const completing = new WeakMap<Monitor, Set<string>>();
 
 export function pauseOf(monitor: Monitor): number | null {
   const since = pauses.get(monitor);
@@ -126,7 +140,7 @@ async function commitAgain(
     await startActiveCommit(monitor, { jobId, device: from, base: to, filter: `${jobId}-f` });
   }
   const ids = again.map((disk) => disk.jobId);
-  if (ids.length > 0) await waitJobs(monitor, ids, ['ready'], COMMIT_TIMEOUT_MS);
+  if (ids.length > 0) await waitJobs(monitor, ids, ['ready'], COMMIT_TIMEOUT_MS, 'throw');
 }
 
 /** While the guest runs: are the jobs fit, is the target alive; and flush, so that `stop` has little to do (11 × shorter). */
@@ -146,7 +160,7 @@ async function prepare(
   for (const disk of disks) checkJob(disk, jobs.get(disk.jobId));
   // Found in the middle of it: the guest stands still, and every moment counts.
   if (disks.some((disk) => isBeyondReady(jobs.get(disk.jobId)))) return;
-  await Promise.all(disks.map((disk) => checkHealth(disk, world)));
+  await Promise.all(disks.map((disk) => untilHealthy(disk, world)));
   if (status !== 'running') return;
   for (const disk of disks) {
     await monitor.execute(
@@ -154,6 +168,21 @@ async function prepare(
       { 'command-line': `qemu-io ${disk.to} flush` },
       { timeoutMs: STOP_TIMEOUT_MS },
     );
+  }
+}
+
+/** A storage that is only busy, or a host, answers in time at one of the next questions; one that hangs used up the patience with the first. */
+async function untilHealthy(disk: PivotDisk, world: DomainWorld): Promise<void> {
+  const end = performance.now() + HEALTH_PATIENCE_MS;
+  for (;;) {
+    try {
+      return await checkHealth(disk, world);
+    } catch (error) {
+      const isLate = [error, error instanceof Error ? error.cause : null].some(
+        (one) => one instanceof BusyError,
+      );
+      if (!isLate || performance.now() >= end) throw error;
+    }
   }
 }
 
@@ -181,18 +210,33 @@ function checkJob(disk: PivotDisk, job: Job | undefined): void {
 }
 
 /** Law 9: asked from outside QEMU, because inside it nothing could time out once it drains. */
-async function checkHealth(disk: PivotDisk, world: DomainWorld): Promise<void> {
+export async function checkHealth(
+  disk: Pick<PivotDisk, 'path' | 'target'>,
+  world: DomainWorld,
+  doing = 'pivot',
+): Promise<void> {
   if (disk.path === null) return;
-  const what = `pivot ${disk.target}: ${disk.path}`;
-  await within(world.images.sync(disk.path), SETTLE_TIMEOUT_MS, `${what} (fsync)`);
-  await within(
-    world.images.sync(disk.path),
-    HEALTH_TIMEOUT_MS,
-    `${what} (fsync), so it is not pivoted to now`,
-  );
+  for (const timeoutMs of [SETTLE_TIMEOUT_MS, HEALTH_TIMEOUT_MS]) {
+    await world.images.answer(disk.path, timeoutMs).catch((cause: unknown) => {
+      const text = `${doing} ${disk.target}: ${messageOf(cause)}, so it is left alone now`;
+      throw new StateError('OPERATION_INVALID', text, { cause });
+    });
+  }
 }
 
+/** A commit has no way back once a disk of it has switched: the others are tried again, while there is nothing to copy. */
 async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
+  try {
+    await completeOnce(monitor, disks);
+  } catch (error) {
+    const roots = await rootsOf(monitor);
+    if (!disks.some((disk) => disk.job === 'commit' && roots.has(disk.to))) throw error;
+    await commitAgain(monitor, disks, roots);
+    await completeOnce(monitor, disks);
+  }
+}
+
+async function completeOnce(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
   const ids = disks.map((disk) => disk.jobId);
   // `stop` makes jobs flap between ready and standby; job-complete is taken in READY only.
   const jobs = await waitJobs(
@@ -200,15 +244,20 @@ async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<
     ids,
     ['ready', 'waiting', 'pending', 'concluded'],
     PENDING_TIMEOUT_MS,
+    'throw',
   );
   const untouched = disks.filter((disk) => jobs.get(disk.jobId)?.info.status === 'ready');
   const swings = untouched.flatMap((disk) => disk.swing ?? []);
   if (swings.length > 0) {
     await monitor.execute('blockdev-reopen', { options: swings });
   }
+  for (const { jobId } of untouched) completing.get(monitor)?.add(jobId);
   await Promise.all(untouched.map((disk) => monitor.execute('job-complete', { id: disk.jobId })));
-  const ready = await waitJobs(monitor, ids, ['pending', 'concluded'], PENDING_TIMEOUT_MS);
+  // A target that takes no more will not do so while we wait, and the guest stands still meanwhile.
+  const ready = await waitJobs(monitor, ids, ['pending', 'concluded'], PENDING_TIMEOUT_MS, 'throw');
   const pending = ids.filter((id) => ready.get(id)?.info.status === 'pending');
+  // The last moment at which all can still be cancelled: one that failed takes the others with it.
+  for (const disk of disks) checkJob(disk, ready.get(disk.jobId));
   await Promise.all(pending.map((id) => monitor.execute('job-finalize', { id })));
   const over = await waitJobs(monitor, ids, ['concluded'], CONCLUDED_TIMEOUT_MS);
   for (const disk of disks) checkJob(disk, over.get(disk.jobId));
@@ -225,23 +274,31 @@ async function checkRoots(monitor: Monitor, disks: readonly PivotDisk[]): Promis
 }
 
 /** All disks back on their source, jobs that went too far cancelled, the guest as its record says. Law 5. */
-async function backOut(disks: readonly PivotDisk[], world: DomainWorld): Promise<void> {
+async function backOut(
+  disks: readonly PivotDisk[],
+  world: DomainWorld,
+  { notePause }: EffectContext,
+): Promise<void> {
   await ifAlive(world, async (monitor) => {
+    const { running } = await monitor.execute('query-status', {});
     const jobs = await queryJobs(monitor);
-    for (const disk of disks) {
-      const status = jobs.get(disk.jobId)?.info.status;
+    for (const { jobId } of disks) {
+      const status = jobs.get(jobId)?.info.status ?? 'null';
+      if (status === 'concluded' || status === 'null') continue;
       // A job that is only READY is left: a failed swing or a stop that took too long costs nothing.
-      if (status === 'waiting' || status === 'pending')
-        await monitor.execute('job-cancel', { id: disk.jobId });
-      if (status === 'waiting' || status === 'pending' || status === 'aborting') {
-        await waitJob(monitor, disk.jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
-      }
+      const isAsked = completing.get(monitor)?.has(jobId) ?? !running;
+      const isToEnd = isAsked || status === 'waiting' || status === 'pending';
+      if (isToEnd && status !== 'aborting') await monitor.execute('job-cancel', { id: jobId });
+      if (isToEnd || status === 'aborting')
+        await waitJob(monitor, jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
     }
+    completing.delete(monitor);
     const roots = await rootsOf(monitor);
-    for (const disk of disks.filter((d) => roots.has(d.to))) await switchBack(monitor, disk);
+    for (const disk of disks.filter((d) => !roots.has(d.from))) await switchBack(monitor, disk);
     await swingBack(monitor, disks);
     await resumeIfRunning(monitor, world);
-    pauses.delete(monitor);
+    const ms = pauseOf(monitor);
+    if (ms !== null) notePause('pivot that was taken back', ms);
   });
 }
 
@@ -256,7 +313,9 @@ async function swingBack(monitor: Monitor, disks: readonly PivotDisk[]): Promise
 /** A disk that switched while another did not: a mirror of nothing, since both sides are equal while the guest stands still. */
 async function switchBack(monitor: Monitor, disk: PivotDisk): Promise<void> {
   const jobId = `back-${disk.target}`;
+  // One of an earlier attempt would hide the root below its filter.
   await cancel(monitor, jobId);
+  if (!(await rootsOf(monitor)).has(disk.to)) return;
   await monitor.execute('blockdev-mirror', {
     'job-id': jobId,
     device: disk.to,
@@ -279,15 +338,21 @@ async function switchBack(monitor: Monitor, disk: PivotDisk): Promise<void> {
 async function commitWithoutQemu(disks: readonly PivotDisk[], world: DomainWorld): Promise<void> {
   if (disks.some((disk) => disk.offline === null)) await needMonitor(world, 'pivot');
   for (const { offline } of disks) {
-    if (offline === null || (await world.images.stat(offline.overlayPath)) === null) continue;
-    await world.images.commitOffline(offline.overlayPath, offline.base);
+    if (offline === null) continue;
+    // Oldest first, and again from the first after a crash: the newest data is written last.
+    for (const path of offline.overlayPaths)
+      if ((await world.images.stat(path)) !== null)
+        await world.images.commitOffline(path, offline.base);
   }
 }
 
+/** Whether the guest stands still only because of us; one that its user suspended does not. */
+export const isToRun = async (world: DomainWorld): Promise<boolean> =>
+  (await world.record())?.live?.state.state === 'running';
+
 /** `cont`, unless the guest's user had suspended it. */
 export async function resumeIfRunning(monitor: Monitor, world: DomainWorld): Promise<void> {
-  const record = await world.record();
-  if (record?.live?.state.state !== 'running') return;
+  if (!(await isToRun(world))) return;
   const { status } = await monitor.execute('query-status', {});
   if (status === 'paused' || status === 'prelaunch') await monitor.execute('cont', {});
 }

@@ -3,18 +3,19 @@
 import type { PivotDisk, SnapshotDisk, StepOf } from '../../plan/step.js';
 import type { Monitor } from '../../qmp/monitor.js';
 import { waitJobs } from '../../qmp/jobs.js';
+import { QemuError, messageOf } from '../../std/errors.js';
 import type { Effect } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 import { ifAlive, needMonitor } from '../world.js';
 import { cancel, startActiveCommit } from './jobs.js';
 import { close, rootsOf } from './nodes.js';
-import { pauseOf, pivot, resumeIfRunning } from './pivot.js';
+import { isToRun, pauseOf, pivot, resumeIfRunning } from './pivot.js';
 
 /** An overlay that has to go back is small, but its guest writes on: time to converge. */
 const COMMIT_TIMEOUT_MS = 10 * 60_000;
 
 export const snapshot: Effect<StepOf<'snapshot'>, DomainWorld> = {
-  async do({ disks }, world) {
+  async do({ disks }, world, context) {
     const monitor = await needMonitor(world, 'snapshot');
     const start = performance.now();
     await monitor.execute('transaction', {
@@ -23,11 +24,16 @@ export const snapshot: Effect<StepOf<'snapshot'>, DomainWorld> = {
         data: { node, overlay },
       })),
     });
-    world.notePause('snapshot', performance.now() - start);
+    const ms = performance.now() - start;
+    if (await isToRun(world)) context.notePause('snapshot', ms);
   },
   async undo({ disks }, world, context) {
-    await ifAlive(world, (monitor) => commitBack(monitor, disks, world, context));
-    if ((await world.monitor()) === null) await commitBackWithoutQemu(disks, world);
+    try {
+      await ifAlive(world, (monitor) => commitBack(monitor, disks, world, context));
+      if ((await world.monitor()) === null) await commitBackWithoutQemu(disks, world);
+    } catch (error) {
+      throw layersStay(disks, error);
+    }
   },
   async probe({ disks }, world) {
     const monitor = await world.monitor();
@@ -39,10 +45,20 @@ export const snapshot: Effect<StepOf<'snapshot'>, DomainWorld> = {
   },
 };
 
+/** Design §4: who asked for the snapshot has to know that its layers stay, and how they go. */
+function layersStay(disks: readonly SnapshotDisk[], cause: unknown): QemuError {
+  const layers = disks.map(({ overlayPath, base }) => `${overlayPath} over ${base.path}`);
+  return new QemuError(
+    `${messageOf(cause)}; the new layers stay in use and nothing is lost: ${layers.join(', ')}; ` +
+      `to collapse them, mend the cause and restart ferryd, which commits them down and removes them`,
+    { cause },
+  );
+}
+
 const commitJob = (disk: SnapshotDisk): string => `undo-${disk.overlay}`;
 
 /** Can be entered again at any point of it; what stands still because of us goes on in the end. */
-async function commitBack(
+export async function commitBack(
   monitor: Monitor,
   disks: readonly SnapshotDisk[],
   world: DomainWorld,
@@ -52,7 +68,26 @@ async function commitBack(
   for (const disk of disks) await cancel(monitor, commitJob(disk));
   const roots = await rootsOf(monitor);
   const switched = disks.filter((disk) => roots.has(disk.overlay));
-  for (const disk of switched) {
+  try {
+    await commitDown(monitor, switched);
+    if (switched.length > 0)
+      await pivot.do({ kind: 'pivot', disks: switched.map(backOf) }, world, context);
+  } catch (error) {
+    // What waits for a person does so at rest.
+    for (const disk of switched) await cancel(monitor, commitJob(disk)).catch(() => undefined);
+    throw error;
+  }
+  // No record stands between: the chain before the snapshot is what comes back, and its journal says so with `undone`.
+  for (const disk of disks) await makeHarmless(monitor, disk, world);
+  await resumeIfRunning(monitor, world);
+  const ms = pauseOf(monitor);
+  if (ms !== null) context.notePause('undo of the snapshot', ms);
+  for (const disk of disks) await emptyAgain(disk, world);
+}
+
+/** Resolves when all are READY. */
+async function commitDown(monitor: Monitor, disks: readonly SnapshotDisk[]): Promise<void> {
+  for (const disk of disks) {
     await startActiveCommit(monitor, {
       jobId: commitJob(disk),
       device: disk.overlay,
@@ -60,15 +95,8 @@ async function commitBack(
       filter: `${disk.overlay}-u`,
     });
   }
-  await waitJobs(monitor, switched.map(commitJob), ['ready'], COMMIT_TIMEOUT_MS);
-  if (switched.length > 0)
-    await pivot.do({ kind: 'pivot', disks: switched.map(backOf) }, world, context);
-  // No record stands between: the chain before the snapshot is what comes back, and its journal says so with `undone`.
-  for (const disk of disks) await makeHarmless(monitor, disk, world);
-  await resumeIfRunning(monitor, world);
-  const ms = pauseOf(monitor);
-  if (ms !== null) world.notePause('undo of the snapshot', ms);
-  for (const disk of disks) await emptyAgain(disk, world);
+  // Not waited for: the domain is locked meanwhile, and who has to make room has to be told.
+  await waitJobs(monitor, disks.map(commitJob), ['ready'], COMMIT_TIMEOUT_MS, 'throw');
 }
 
 const backOf = (disk: SnapshotDisk): PivotDisk => ({
@@ -81,7 +109,7 @@ const backOf = (disk: SnapshotDisk): PivotDisk => ({
   swing: null,
   swingBack: null,
   header: null,
-  offline: { overlayPath: disk.overlayPath, base: disk.base },
+  offline: { overlayPaths: [disk.overlayPath], base: disk.base },
 });
 
 /**
@@ -115,7 +143,7 @@ async function emptyAgain(
   });
 }
 
-async function commitBackWithoutQemu(
+export async function commitBackWithoutQemu(
   disks: readonly SnapshotDisk[],
   world: DomainWorld,
 ): Promise<void> {

@@ -1,0 +1,87 @@
+// Storage that runs out of space or fails, by real means. Mounting needs root.
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { stat, writeFile } from 'node:fs/promises';
+
+import { until } from '../../src/std/deadline.js';
+import { killNow, must } from './process.js';
+import { testQemus } from './qemu.js';
+
+/** For tests that mount: left out, and counted so, where nobody may; never on the build server. */
+export const cannotMount: string | false =
+  process.getuid?.() === 0 || process.env['CI'] === '1' ? false : 'needs root, to mount';
+
+/** For tests with a file that hangs, as `cannotMount`. */
+export const cannotServe: string | false =
+  cannotMount !== false || existsSync('/dev/fuse') || process.env['CI'] === '1'
+    ? cannotMount
+    : 'needs /dev/fuse';
+
+/** A file system of a certain size at a folder of a lab. Close it before the lab. */
+export class SmallStorage implements AsyncDisposable {
+  private readonly folder: string;
+
+  private constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  static async mount(folder: string, sizeMiB: number): Promise<SmallStorage> {
+    await must('/bin/mount', ['-t', 'tmpfs', '-o', `size=${sizeMiB}m`, 'ferry-test', folder]);
+    return new SmallStorage(folder);
+  }
+
+  async resize(sizeMiB: number): Promise<void> {
+    await must('/bin/mount', ['-o', `remount,size=${sizeMiB}m`, this.folder]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Lazily: a QEMU may have files open there still; the mount goes with it.
+    await must('/bin/umount', ['--lazy', this.folder]);
+  }
+}
+
+/** A file that is served by a process of ours over FUSE: stop the process, and whoever uses the file hangs. */
+export class HangingFile implements AsyncDisposable {
+  readonly path: string;
+  private readonly server: ChildProcess;
+
+  private constructor(path: string, server: ChildProcess) {
+    this.path = path;
+    this.server = server;
+  }
+
+  /** What is in `backing`, at `path`, and as large as it likes to grow. */
+  static async serve(path: string, backing: string): Promise<HangingFile> {
+    await writeFile(path, '');
+    const export_ = `type=fuse,id=hanging,node-name=file,mountpoint=${path},writable=on,growable=on`;
+    const server = spawn(
+      testQemus()[0].storageDaemon,
+      ['--blockdev', `driver=file,node-name=file,filename=${backing}`, '--export', export_],
+      { stdio: 'ignore' },
+    );
+    const { size } = await stat(backing);
+    const served = async (): Promise<true | null> =>
+      (await stat(path)).size >= size ? true : null;
+    await until(served, 20_000, `${path} is served`);
+    return new HangingFile(path, server);
+  }
+
+  hang(): void {
+    this.server.kill('SIGSTOP');
+  }
+
+  heal(): void {
+    this.server.kill('SIGCONT');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const { server } = this;
+    await must('/bin/umount', ['--lazy', this.path]).catch(() => undefined); // it may be gone with its server
+    if (server.exitCode !== null || server.signalCode !== null) return;
+    const gone = once(server, 'exit');
+    killNow(server.pid ?? 0);
+    await gone;
+  }
+}

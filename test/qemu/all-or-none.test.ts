@@ -7,9 +7,10 @@ import { test, type TestContext } from 'node:test';
 import { withLab } from '../lib/lab.js';
 import type { Blow } from '../torture/blow.js';
 import { strike } from '../torture/case.js';
+import { checkLiving } from '../torture/living.js';
 import { Rig } from '../torture/rig.js';
 import { arrange, scenarioNamed, type Scenario } from '../torture/scenarios.js';
-import { namedDisks, topsOf, viewOf, type View } from '../torture/view.js';
+import { namedDisks, stateOf, topsOf, viewOf, type View } from '../torture/view.js';
 
 /** What goes wrong, and at which point; `n` counts disks from 1. */
 const phases: Readonly<Record<string, (n: number) => Omit<Blow, 'moment'>>> = {
@@ -132,6 +133,48 @@ test('mirrors of two disks are in step again after a pivot that failed', async (
       'a stop that was refused costs nothing',
     );
     await scenarioNamed('REOPEN').run(rig);
+    assert.equal((await rig.endLife()).ok, true);
+  });
+});
+
+test('a pivot whose way back fails as well waits with the guest stopped, untouched, and the next ferryd brings it to an end', async () => {
+  await withLab('all-or-none-stuck', async (lab) => {
+    await using rig = await Rig.open(lab, 2);
+    await rig.ensureLife();
+    await arrange(rig, 'mirrored');
+    const before = await viewOf(rig);
+    await Promise.all([rig.newEvents(), rig.newOperations()]);
+    await rig.arm({
+      point: 'qmp job-finalize #2',
+      moment: 'before',
+      deed: 'refuse',
+      lasting: true,
+    });
+    await assert.rejects(scenarioNamed('REOPEN').run(rig), /the way back failed/);
+    await rig.disarm();
+
+    // Each question makes the host look at QEMU.
+    for (let n = 0; n < 3; n++) {
+      const { status } = await rig.monitor.ask<{ status: string }>(rig.life, 'query-status');
+      assert.equal(status, 'paused');
+    }
+    const stuck = await viewOf(rig);
+    assert.equal(stuck.summary.state, 'running', 'it is not its user who stopped it');
+    assert.deepEqual(
+      (await rig.newOperations()).map(({ status }) => status),
+      ['attention'],
+    );
+    assert.deepEqual(await rig.newEvents(), []);
+
+    await rig.daemon.kill9();
+    await rig.daemonAgain([]);
+    await rig.life.guest.serial.waitProgress(16);
+    await rig.until('the mirrors are gone', async () => {
+      const view = await viewOf(rig);
+      return stateOf(view) === 'plain' && view.summary.operations.length === 0 ? view : null;
+    });
+    assert.equal(sideOf(before, await viewOf(rig)), 'source');
+    assert.deepEqual(await checkLiving(rig, await viewOf(rig)), []);
     assert.equal((await rig.endLife()).ok, true);
   });
 });

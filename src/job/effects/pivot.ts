@@ -13,13 +13,12 @@ import type { Job } from '../../qmp/jobs.js';
 import { queryJobs, waitJob, waitJobs } from '../../qmp/jobs.js';
 import { present } from '../../std/assert.js';
 import { within } from '../../std/deadline.js';
-import { QemuError, StateError, messageOf } from '../../std/errors.js';
+import { BusyError, QemuError, StateError, messageOf } from '../../std/errors.js';
 import type { Effect } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 import { ifAlive, needMonitor } from '../world.js';
 import { cancel, startActiveCommit } from './jobs.js';
 import { nodesOf, rootsOf } from './nodes.js';
-import { BusyError } from '../../std/errors.js';
 
 /** Watchdogs: the guest stands still meanwhile, so none of these may be long. */
 const STOP_TIMEOUT_MS = 15_000;

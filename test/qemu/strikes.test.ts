@@ -17,6 +17,7 @@ const LIMIT_MS = 4 * 60_000;
 const lanes = [
   ['a mirrored snapshot, REOPEN and REMOVE', ['snapshot-create (mirrored)', 'REOPEN', 'REMOVE']],
   ['a move', ['move']],
+  ['a start that takes mirrors up', ['start (owed mirror)']],
 ] as const;
 
 // Two guests side by side: one waits while the other one's daemon loads.

@@ -38,8 +38,8 @@ for (const [i, [name]] of lanes.entries()) {
       [],
     );
     assert.deepEqual(atEnd, []);
-    // One run unharmed, and more than one struck, or nothing was tried.
-    for (const { results } of hunts) assert.ok(results.length > 2, 'nobody was struck');
+    const struck = hunts.flatMap(({ results }) => results.filter(({ blow }) => blow !== null));
+    assert.ok(struck.length > 0, 'nobody was struck');
     if (process.env['CI']) assert.equal(leftOf(hunts), 0, 'points were left out');
   });
 }

@@ -98,6 +98,7 @@ async function compare(
   pidFile: string,
 ): Promise<Found> {
   const { status } = await monitor.execute('query-status', {});
+  if (status === 'paused' && isHeld(host, record)) return null;
   if (status === 'shutdown') return ended(host, live, pidFile);
   if (status === 'guest-panicked') {
     const found = panicked(host, live, pidFile);
@@ -114,6 +115,28 @@ async function compare(
   const { nowSeconds } = host;
   return { plan: (now) => planLost({ record: now, files: new Map(), nowSeconds }, lost) };
 }
+
+/**
+ * Whether an operation of ours stopped the guest between two sides and waits for a person: it is not its user's pause,
+ * and its jobs are not lost, so nobody else may touch either.
+ */
+function isHeld(host: Host, { uuid, live }: DomainRecord): boolean {
+  if (live?.state.state !== 'running') return false;
+  const open = host.operations
+    .all()
+    .filter(({ domain, endedAtMs }) => domain === uuid && endedAtMs === null);
+  return open.some(
+    ({ attention, direction, steps }) =>
+      attention !== null &&
+      steps.some(
+        ({ kind, mark }) =>
+          standsStill.has(kind) && (mark === 'doing' || (mark === 'done' && direction === 'back')),
+      ),
+  );
+}
+
+/** Kinds of steps in which the guest stands still, forth or back. */
+const standsStill: ReadonlySet<string> = new Set(['pivot', 'snapshot', 'rotate']);
 
 /** The guest powered off; QEMU stands still with its images open (`-no-shutdown`), so that we decide what comes next. */
 function ended(host: Host, live: LiveRecord, pidFile: string): Found {

@@ -80,3 +80,26 @@ test('an operation waits for its turn before each step, and not once it may go',
     toyPlan.steps.map(({ kind }) => kind),
   );
 });
+
+test('a step that the journal stopped is done again; nothing turns round', async () => {
+  const journal = await journalOfToy();
+  const world = new ToyWorld();
+  const operation = await journal.begin(toyPlan);
+  const effect = toyEffects.pivot;
+  let refusals = 1;
+  const stopped: typeof effect = {
+    ...effect,
+    do: async (plan, on, context) => {
+      if (refusals-- > 0) throw new JournalError('full', 'journal: cannot write a piece');
+      await effect.do(plan, on, context);
+    },
+  };
+  const effects: typeof toyEffects = { ...toyEffects, pivot: stopped };
+  const deps = { journal, effects, world };
+  await assert.rejects(resume(operation, toyPlan, deps), JournalError);
+  const [open] = await journal.openOperations();
+  assert.equal(open?.direction, 'forward');
+  assert.equal(open?.attention, null);
+  assert.deepEqual(await resume(operation, toyPlan, deps), { outcome: 'committed' });
+  assert.equal(await world.facts(), facts.after);
+});

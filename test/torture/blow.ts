@@ -1,4 +1,4 @@
-// What the harness says to a struck daemon (strike.ts), and what that one writes down. Types only, but for the names.
+// What the harness says to a struck daemon (striker.ts), and what that one writes down. Types only, but for the names.
 
 /** Who is killed at a point, or `refuse`/`cancel`: nobody, a QMP command goes wrong. */
 export type Deed =
@@ -46,8 +46,8 @@ export type Note =
 
 /** What a power cut at this moment may take, as far as ferryd and the tools that it runs made it. */
 export interface Unsynced {
-  /** Files with data that nobody made durable. */
-  readonly data: readonly string[];
+  /** Files with data that nobody made durable. `kept`: a copy of what was; null: nothing of it. */
+  readonly data: readonly { readonly path: string; readonly kept: string | null }[];
   /** Names in folders that nobody made durable since: what was there before, if that is known to lie somewhere. */
   readonly names: readonly NameChange[];
 }

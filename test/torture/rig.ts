@@ -145,7 +145,7 @@ export class Rig implements AsyncDisposable {
     const text = await readFile(this.log, 'utf8').catch(() => '');
     const lines = text.slice(this.logRead).split('\n').filter(Boolean);
     this.logRead = text.length;
-    return lines.map((line) => JSON.parse(line) as Note); // strike.ts wrote it
+    return lines.map((line) => JSON.parse(line) as Note); // striker.ts wrote it
   }
 
   /** Events since this was asked last. */

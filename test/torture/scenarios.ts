@@ -175,3 +175,12 @@ export async function startAnyhow(rig: Rig): Promise<void> {
   await rig.client.start(rig.life.name);
   await untilReady(rig);
 }
+
+export function scenarioNamed(name: string): Scenario {
+  const found = scenarios.find((scenario) => scenario.name === name);
+  if (found === undefined)
+    throw new Error(
+      `no scenario '${name}'; there are: ${scenarios.map((one) => one.name).join(', ')}`,
+    );
+  return found;
+}

@@ -3,7 +3,7 @@
 // Not known: what QEMU wrote, and what SQLite wrote (its own file is whole after each transaction: synchronous=FULL).
 
 import * as childProcess from 'node:child_process';
-import { linkSync, mkdirSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, linkSync, mkdirSync, rmSync, statSync } from 'node:fs';
 import * as promises from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { basename, dirname, join } from 'node:path';
@@ -11,12 +11,17 @@ import { createRequire } from 'node:module';
 
 import type { NameChange, Unsynced } from './blow.js';
 
-/** Made and not yet durable: a power cut may leave them empty. */
-const data = new Set<string>();
+/** Files that are being written, and what of each is durable: a copy of it; null: nothing, so a power cut may leave it empty. */
+const data = new Map<string, string | null>();
+/** Of these, the ones that somebody goes on writing after a sync, until they have their name. */
+const growing = new Set<string>();
 let names: readonly NameChange[] = [];
 let keptCount = 0;
 
-export const unsynced = (): Unsynced => ({ data: [...data], names });
+export const unsynced = (): Unsynced => ({
+  data: [...data].map(([path, kept]) => ({ path, kept })),
+  names,
+});
 
 /** Replaces what `node:fs/promises` and `node:child_process` give to everybody who imports them. */
 export function watchFiles(): void {
@@ -38,30 +43,45 @@ const isThere = (path: string): boolean => statSync(path, { throwIfNoEntry: fals
 /** A tool is about to write there. What was durable before and is only changed cannot be put back, and is left. */
 function written(path: string, how: 'anew' | 'changed'): void {
   const isNew = !isThere(path);
-  if (isNew || how === 'anew') data.add(path);
+  if (isNew || how === 'anew') data.set(path, null);
   if (isNew) names = [...names, { change: 'made', path }];
 }
 
 function watchCalls(fs: { -readonly [K in keyof typeof promises]: (typeof promises)[K] }): void {
-  const { open, rename, rm } = fs;
+  const { open, rename, rm, copyFile } = fs;
   fs.rename = async (from, to) => {
     await rename(from, to);
     names = [...names, { change: 'renamed', path: String(to), from: String(from) }];
-    if (data.delete(String(from))) data.add(String(to));
+    const kept = data.get(String(from));
+    data.delete(String(from));
+    // Nobody writes any more to what has its name; what was not synced before it got that is still not.
+    if (kept === null) data.set(String(to), null);
+    growing.delete(String(from));
   };
   fs.rm = async (path, options) => {
     const kept = keep(String(path));
     await rm(path, options);
     data.delete(String(path));
+    growing.delete(String(path));
     if (kept !== null) names = [...names, { change: 'removed', path: String(path), kept }];
   };
+  fs.copyFile = async (from, to, mode) => {
+    written(String(to), 'anew');
+    await copyFile(from, to, mode);
+  };
   fs.open = async (path, flags, mode) => {
+    if (flags === 'w+') {
+      written(String(path), 'anew');
+      growing.add(String(path));
+    }
     const handle = await open(path, flags, mode);
-    const { sync } = handle;
-    handle.sync = async () => {
-      await sync.call(handle);
-      synced(String(path));
-    };
+    for (const verb of ['sync', 'datasync'] as const) {
+      const original = handle[verb];
+      handle[verb] = async () => {
+        await original.call(handle);
+        synced(String(path));
+      };
+    }
     return handle;
   };
 }
@@ -69,15 +89,24 @@ function watchCalls(fs: { -readonly [K in keyof typeof promises]: (typeof promis
 /** A second name for what is about to be removed; null when there is nothing, or nothing that can have one. */
 function keep(path: string): string | null {
   if (!(statSync(path, { throwIfNoEntry: false })?.isFile() ?? false)) return null;
-  const folder = join(dirname(path), '.kept');
-  mkdirSync(folder, { recursive: true });
-  const kept = join(folder, `${process.pid}-${keptCount++}-${basename(path)}`);
+  const kept = newKept(path);
   linkSync(path, kept);
   return kept;
 }
 
+function newKept(path: string): string {
+  const folder = join(dirname(path), '.kept');
+  mkdirSync(folder, { recursive: true });
+  return join(folder, `${process.pid}-${keptCount++}-${basename(path)}`);
+}
+
 function synced(path: string): void {
-  data.delete(path);
+  const before = data.get(path);
+  if (growing.has(path)) {
+    const kept = before ?? newKept(path);
+    copyFileSync(path, kept);
+    data.set(path, kept);
+  } else data.delete(path);
   const durable = names.filter((one) => dirname(one.path) === path);
   names = names.filter((one) => !durable.includes(one));
   for (const one of durable) if (one.change === 'removed') rmSync(one.kept, { force: true });

@@ -18,6 +18,8 @@ export interface StepReport {
 
 export interface EffectContext {
   readonly operation: number;
+  /** Where the operation is going when the step is done, undone or asked. */
+  readonly direction: 'forward' | 'back';
   /** Aborted when the user cancels. Only a `background` step before the commit step ever sees that. */
   readonly signal: AbortSignal;
   readonly progress: (report: StepReport) => void;

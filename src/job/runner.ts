@@ -21,12 +21,22 @@ import type { Journal } from '../journal/journal.js';
 import type { Plan, Refusal, Step, StepKind } from '../plan/step.js';
 import { present } from '../std/assert.js';
 import type { FerryError } from '../std/errors.js';
-import { JournalError, NeedsOperatorError, StateError } from '../std/errors.js';
+import { JournalError, NeedsOperatorError } from '../std/errors.js';
 import type { Effect, EffectContext, Effects, Probe, StepReport } from './effect.js';
 import type { Action } from './recover.js';
 import { decide } from './recover.js';
 import type { Resolution } from './resolve.js';
 import { resolutionEntry, undecidedStep } from './resolve.js';
+import {
+  cancelled,
+  cannotTell,
+  earlier,
+  errorOf,
+  interrupted,
+  rethrow,
+  stop,
+  Stop,
+} from './stop.js';
 
 export interface StepProgress {
   readonly operation: number;
@@ -73,7 +83,7 @@ export async function resume<W>(
   plan: Plan,
   deps: RunnerDeps<W>,
 ): Promise<Outcome> {
-  const run = { operation, plan, deps, pauses: [] };
+  const run = { operation, plan, deps, pauses: [], doubts: new Map<number, Error>() };
   return await toTheEnd(run, await locked(run, () => advance(run, null)));
 }
 
@@ -90,7 +100,7 @@ export async function resolve<W>(
   resolution: Resolution,
   deps: RunnerDeps<W>,
 ): Promise<{ readonly ended: Promise<Outcome> }> {
-  const run = { operation, plan, deps, pauses: [] };
+  const run = { operation, plan, deps, pauses: [], doubts: new Map<number, Error>() };
   await locked(run, async () => {
     const at = await progressOf(run);
     const commitStep = plan.commitAt - 1;
@@ -131,9 +141,18 @@ export async function perform<W>(
     if ('refusal' in plan) throw plan.refusal;
     if (isRecordOnly(plan)) {
       const { operation } = await journal.commitAtOnce(plan);
-      return [{ operation, plan, deps, pauses: [] }, { outcome: 'committed' }];
+      return [
+        { operation, plan, deps, pauses: [], doubts: new Map<number, Error>() },
+        { outcome: 'committed' },
+      ];
     }
-    const begun = { operation: await journal.begin(plan), plan, deps, pauses: [] };
+    const begun = {
+      operation: await journal.begin(plan),
+      plan,
+      deps,
+      pauses: [],
+      doubts: new Map<number, Error>(),
+    };
     return [begun, await advance(begun, null)];
   });
   return { operation: run.operation, plan: run.plan, outcome: await toTheEnd(run, next) };
@@ -145,6 +164,8 @@ interface Run<W> {
   readonly deps: RunnerDeps<W>;
   /** Pauses that no entry has taken along yet. */
   readonly pauses: Pause[];
+  /** By step: why the world could not say what became of it. */
+  readonly doubts: Map<number, Error>;
 }
 
 /** What comes after a hold of the lock: the end, or a step to be done without it. */
@@ -217,7 +238,7 @@ async function forward<W>(
       continue;
     }
     const action = decide(mark, mark === 'doing' ? await ask(run, i) : null, 'forward');
-    if (action === 'ask') throw cannotTell(run, i);
+    if (action === 'ask') throw cannotTell(run, i, run.doubts.get(i) ?? null);
     if (action === 'do') {
       await run.deps.turn?.(step.kind);
       if (isCancelled(run, i)) throw cancelled(run, i);
@@ -319,11 +340,11 @@ async function actionBack<W>(run: Run<W>, i: number, marks: readonly Mark[]): Pr
   const journalEndsHere =
     mark === 'none' && marks.slice(0, i).every((earlierMark) => earlierMark === 'done');
   if (journalEndsHere && partsOf(run, i).effect.repeatable === true) return 'undo';
-  return decide(mark, mark === 'doing' ? await ask(run, i) : null, 'back');
+  return decide(mark, mark === 'doing' ? await ask(run, i, 'back') : null, 'back');
 }
 
 async function undo<W>(run: Run<W>, i: number, original: Error): Promise<void> {
-  const { step, effect, context } = partsOf(run, i);
+  const { step, effect, context } = partsOf(run, i, 'back');
   tell(run, i, 'undoing');
   const failure = await effect.undo(step, run.deps.world, context).then(() => null, errorOf);
   if (failure === null) return;
@@ -348,60 +369,20 @@ async function stopped<W>(run: Run<W>, thrown: Error): Promise<FerryError> {
   );
 }
 
-/** Nobody has to decide anything: the operation is where its journal says, and goes on once that can be written. */
-function interrupted<W>({ operation, plan }: Run<W>, error: JournalError): JournalError {
-  return new JournalError(
-    error.trouble,
-    `${error.message}; operation ${operation} (${plan.operation} of ${plan.domainName}) stays open and goes on by itself then`,
-    { operation, next: error.next, cause: error },
-  );
-}
-
-/** Ends the way forward without turning round. */
-class Stop extends Error {
-  override readonly name = 'Stop';
-  readonly original: Error;
-
-  constructor(original: Error) {
-    super(original.message, { cause: original });
-    this.original = original;
-  }
-}
-
-function stop(error: unknown): never {
-  throw new Stop(errorOf(error));
-}
-
-function rethrow(error: unknown): never {
-  throw error;
-}
-
-const cannotTell = <W>(run: Run<W>, i: number, original: Error | null = null): Stop => {
-  const question = `it cannot be told whether step ${i + 1} (${run.plan.steps[i]?.kind}) was done`;
-  return new Stop(
-    new Error(original === null ? question : `${original.message}; ${question}`, {
-      cause: original ?? undefined,
-    }),
-  );
-};
-
-const cancelled = <W>(run: Run<W>, i: number, cause?: unknown): StateError =>
-  new StateError(
-    'OPERATION_ABORTED',
-    `${run.plan.operation} ${run.plan.domainName}: cancelled at step ${i + 1} (${run.plan.steps[i]?.kind})`,
-    { cause, operation: run.operation },
-  );
-
-/** The error of a life before this one: its text is all that was kept. */
-const earlier = <W>(run: Run<W>, { reason }: Progress): StateError =>
-  new StateError('OPERATION_ABORTED', reason ?? 'rolled back', { operation: run.operation });
-
 const isCancelled = <W>({ plan, deps }: Run<W>, i: number): boolean =>
   i < plan.commitAt && deps.signal?.aborted === true;
 
-async function ask<W>(run: Run<W>, i: number): Promise<Probe> {
-  const { step, effect, context } = partsOf(run, i);
-  const found = await effect.probe(step, run.deps.world, context).catch(() => 'unknown' as const);
+async function ask<W>(
+  run: Run<W>,
+  i: number,
+  direction: EffectContext['direction'] = 'forward',
+): Promise<Probe> {
+  const { step, effect, context } = partsOf(run, i, direction);
+  run.doubts.delete(i);
+  const found = await effect.probe(step, run.deps.world, context).catch((error: unknown) => {
+    run.doubts.set(i, errorOf(error));
+    return 'unknown' as const;
+  });
   return found === 'unknown' ? await answered(run, i) : found;
 }
 
@@ -457,13 +438,18 @@ interface Parts<W> {
   readonly context: EffectContext;
 }
 
-function partsOf<W>(run: Run<W>, i: number): Parts<W> {
+function partsOf<W>(
+  run: Run<W>,
+  i: number,
+  direction: EffectContext['direction'] = 'forward',
+): Parts<W> {
   const { operation, plan, deps } = run;
   const step = present(plan.steps[i], `step ${i} stands in the plan`);
   const effect: Effect<Step, W> = deps.effects[step.kind];
   const cancellable = effect.background === true && i < plan.commitAt;
   const context: EffectContext = {
     operation,
+    direction,
     signal: (cancellable ? deps.signal : undefined) ?? never,
     progress: (report) => tell(run, i, 'doing', report),
     notePause: (what, ms) => void run.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),
@@ -481,6 +467,3 @@ async function locked<W, T>(
 ): Promise<T> {
   return deps.lock === undefined ? await body() : await deps.lock.run(body);
 }
-
-const errorOf = (thrown: unknown): Error =>
-  thrown instanceof Error ? thrown : new Error(String(thrown));

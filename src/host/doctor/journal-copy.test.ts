@@ -66,7 +66,7 @@ for (const [what, make, state, problem] of [
       await writeFile(join(dir, 'ferry.db'), 'not a database at all'.repeat(100));
     },
     'unreadable',
-    /the copy is damaged \(file is not a database\)/,
+    /^cannot open the copy: it is damaged \(file is not a database, SQLITE_NOTADB\)$/,
   ],
   [
     'a newer version',

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Journal } from '../../journal/journal.js';
 import { openJournal } from '../../journal/sqlite.js';
-import { messageOf } from '../../std/errors.js';
+import { JournalError, messageOf } from '../../std/errors.js';
 import type { JournalFacts } from './facts.js';
 
 export interface JournalCopy extends AsyncDisposable {
@@ -47,7 +47,9 @@ export async function readJournalCopy(stateDir: string): Promise<JournalCopy> {
     await dispose();
     if (isMissing(error)) return nothing('missing', 'there is no such file');
     const problem = messageOf(error).replaceAll(join(folder, files[0]), 'the copy');
-    return nothing('unreadable', problem.replace(/^(journal|start): /, ''));
+    // What a daemon would say to do about it is said by the report that this goes into.
+    const [wrong = problem] = error instanceof JournalError ? problem.split('; ') : [problem];
+    return nothing('unreadable', wrong.replace(/^(journal|start): /, ''));
   }
 }
 

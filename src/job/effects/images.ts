@@ -86,8 +86,12 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
   async probe(step, { images }, context) {
     if ((await images.stat(partOf(step))) !== null) return 'partial';
     const file = await images.identity(step.to);
+    const saved = await context.saved();
+    // What was durable does not go away by a crash: another storage is at its place, or none (a mount that failed).
+    const isAway = file === null && saved !== null && saved.pieces.length > 0;
+    if (isAway && context.direction === 'forward') throw vanished(step);
     if (file === null) return 'absent';
-    const whole = (await context.saved())?.whole;
+    const whole = saved?.whole;
     return whole != null && sameFile(whole.file, file) ? 'done' : 'partial';
   },
 };
@@ -106,6 +110,12 @@ async function isOurs(
   if (root === null || written.sizeBytes !== file.sizeBytes) return false;
   return (await images.rootOf(step.to, saved.pieceBytes, context.signal)) === root;
 }
+
+const vanished = (step: StepOf<'copy-image'>): StateError =>
+  new StateError(
+    'OPERATION_INVALID',
+    `copy ${step.from}: the copy that was begun, ${partOf(step)}, is gone; is its storage mounted?`,
+  );
 
 const appeared = (step: StepOf<'copy-image'>): StateError =>
   new StateError(

@@ -17,6 +17,8 @@ export interface StepReport {
 
 export interface EffectContext {
   readonly operation: number;
+  /** The step was begun before: by a daemon that died, or by an attempt that failed. */
+  readonly begun: boolean;
   /** Aborted when the user cancels. Only a `background` step before the commit step ever sees that. */
   readonly signal: AbortSignal;
   readonly progress: (report: StepReport) => void;

@@ -149,8 +149,8 @@ async function forward<W>(
   returned: Returned | null,
 ): Promise<Next> {
   for (const i of run.plan.steps.keys()) {
-    const { step, effect, context } = partsOf(run, i);
     const mark = present(marks[i], 'fold makes one mark a step');
+    const { step, effect, context } = partsOf(run, i, mark);
     if (returned?.step === i) {
       await complete(run, i, async () => {
         if (returned.failure !== null) throw returned.failure;
@@ -339,13 +339,14 @@ interface Parts<W> {
   readonly context: EffectContext;
 }
 
-function partsOf<W>(run: Run<W>, i: number): Parts<W> {
+function partsOf<W>(run: Run<W>, i: number, mark: Mark = 'none'): Parts<W> {
   const { operation, plan, deps } = run;
   const step = present(plan.steps[i], `step ${i} stands in the plan`);
   const effect: Effect<Step, W> = deps.effects[step.kind];
   const cancellable = effect.background === true && i < plan.commitAt;
   const context: EffectContext = {
     operation,
+    begun: mark === 'doing',
     signal: (cancellable ? deps.signal : undefined) ?? never,
     progress: (report) => tell(run, i, 'doing', report),
     notePause: (what, ms) => void run.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),

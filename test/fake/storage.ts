@@ -106,6 +106,12 @@ export class FakeStorage implements ImageStore {
     await new Promise<void>((resolve) => setImmediate(resolve));
   }
 
+  /** A copy that was cut off: half of its blocks are not there. */
+  cutShort(path: string): void {
+    const { blocks } = this.at('cut short', path);
+    for (const block of [...blocks.keys()].slice(blocks.size / 2)) blocks.delete(block);
+  }
+
   async commitOffline(path: string, into: BackingRef | null = null): Promise<void> {
     const image = this.at('commit', path);
     this.refuseOpen('commit', path, image, ['read', 'write']);

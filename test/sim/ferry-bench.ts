@@ -8,6 +8,7 @@ import type { Definition } from '../../src/domain/definition.js';
 import type { Disk } from '../../src/domain/disk.js';
 import type { DomainRecord, LiveRecord } from '../../src/domain/record.js';
 import { effects } from '../../src/job/effects/index.js';
+import type { CopyImage, ImageStore } from '../../src/image/store.js';
 import type { RunnerDeps } from '../../src/job/runner.js';
 import { perform } from '../../src/job/runner.js';
 import type { DomainWorld } from '../../src/job/world.js';
@@ -19,9 +20,11 @@ import type { Monitor } from '../../src/qmp/monitor.js';
 import { present } from '../../src/std/assert.js';
 import { Lock } from '../../src/std/queue.js';
 import { FakeGuest } from '../fake/guest.js';
+import type { Health } from '../fake/job.js';
 import { FakeQemu } from '../fake/qemu.js';
 import { FakeStorage } from '../fake/storage.js';
 import type { Moment } from './faults.js';
+import { Ailing } from './ailing.js';
 import { Crash, Striker } from './faults.js';
 import { productStore } from './product-store.js';
 
@@ -44,11 +47,21 @@ const chains: Readonly<Record<string, readonly Layer[]>> = {
   vdc: [layer('/src/vdc.raw', 'raw', 4)],
 };
 
-/** QEMU goes at this call. */
-export interface Death {
+/** Something that happens in the world, whoever calls, at this call. */
+export interface Trigger {
   readonly call: number;
   readonly moment: Moment;
+  readonly act: () => void;
 }
+
+export interface BenchOptions {
+  readonly domain?: 'persistent' | 'transient';
+  /** What its user made of it. */
+  readonly guest?: 'running' | 'suspended';
+}
+
+/** Turns of the event loop without a call, after which nothing more is expected to happen by itself. */
+const longestQuiet = 300;
 
 interface Life {
   dead: boolean;
@@ -61,9 +74,13 @@ export class FerryBench {
   readonly images = productStore(this.storage);
   journal: Journal = new MemoryJournal({ nowMs: () => 0 });
   striker = new Striker();
-  death: Death | null = null;
+  trigger: Trigger | null = null;
+  /** Whether some storage was ill, if only for a while. */
+  wasIll = false;
+  private readonly ailing = new Ailing();
   /** What the host does when it hears that QEMU is gone; waits for the domain's lock. */
   stopping: Promise<unknown> | null = null;
+  private healing: () => void = () => undefined;
   private abort = new AbortController();
   private life: Life = { dead: false };
   private lock = new Lock();
@@ -91,7 +108,10 @@ export class FerryBench {
     for (let n = 0; n < 40; n++) this.qemu.machine.guestStep();
   }
 
-  static async open(targets: readonly string[]): Promise<FerryBench> {
+  static async open(
+    targets: readonly string[],
+    { domain = 'persistent', guest = 'running' }: BenchOptions = {},
+  ): Promise<FerryBench> {
     const bench = new FerryBench(targets);
     const definition = definitionOf(targets, false);
     const live: LiveRecord = {
@@ -100,19 +120,57 @@ export class FerryBench {
       startTicks: 1,
       rebooting: false,
       definition: definitionOf(targets, true),
-      state: { state: 'running', reason: 'booted' },
+      state:
+        guest === 'running'
+          ? { state: 'running', reason: 'booted' }
+          : { state: 'paused', reason: 'user' },
       nextIndex: 10,
       mirrors: [],
     };
+    if (guest === 'suspended') bench.qemu.machine.runState = 'paused';
+    const defined = { change: 'define', definition, chains: [] } as const;
     await bench.journal.record(uuid, [
-      { change: 'define', definition, chains: [] },
+      ...(domain === 'persistent' ? [defined] : []),
       { change: 'start', live },
     ]);
     return bench;
   }
 
   async record(): Promise<DomainRecord> {
-    return present(await this.journal.domain(uuid), 'the domain is persistent');
+    return present(await this.journal.domain(uuid), 'it is persistent, or it runs');
+  }
+
+  /** From now on the storage below a folder is ill, for QEMU and for us. */
+  ail(folder: string, health: Health): void {
+    this.wasIll = true;
+    this.ailing.ail(folder, health);
+    this.qemu.setHealth(folder, health);
+    this.healing = () => this.qemu.setHealth(folder, 'ok');
+  }
+
+  /** It is well again; jobs that its errors paused go on, as the host's keeper lets them. */
+  heal(): void {
+    this.ailing.heal();
+    this.healing();
+    for (const job of this.qemu.machine.jobs.values())
+      if (job.paused && job.ioStatus !== 'ok' && !job.isOver) job.resume();
+    this.qemu.machine.pump();
+  }
+
+  /** Sees to it that `work` ends: whatever waits for ill storage does so until nothing else happens. */
+  async healedWhenStuck(work: Promise<void>): Promise<void> {
+    let isDone = false;
+    const done = work.finally(() => (isDone = true));
+    // It is awaited below.
+    done.catch(() => undefined);
+    let [quiet, calls] = [0, -1];
+    while (!isDone) {
+      await new Promise<void>((resolve) => setImmediate(resolve));
+      quiet = this.striker.calls === calls ? quiet + 1 : 0;
+      calls = this.striker.calls;
+      if (quiet > longestQuiet && this.ailing.isIll) this.heal();
+    }
+    await done;
   }
 
   /** For what is looked at before a fault: calls nobody strikes. */
@@ -146,10 +204,9 @@ export class FerryBench {
   async stop(): Promise<void> {
     this.abort.abort();
     this.stopping ??= perform(async () => {
-      const record = await this.record();
-      const live = record.live;
-      if (live === null) return { refusal: new Error('gone already') };
-      return planStop(record, live, 'crashed', { pidFile, nowSeconds: 8 });
+      const record = await this.journal.domain(uuid);
+      if (record?.live == null) return { refusal: new Error('gone already') };
+      return planStop(record, record.live, 'crashed', { pidFile, nowSeconds: 8 });
     }, this.deps()).catch((error: unknown) => {
       if (!(error instanceof Error && error.message === 'gone already')) throw error;
     });
@@ -173,7 +230,7 @@ export class FerryBench {
 
   private world(): DomainWorld {
     return {
-      images: this.struck(this.images, 'image'),
+      images: this.imagesAtWork(),
       record: async () => await this.journal.domain(uuid),
       monitor: async () => await this.connected(),
       asStarted: async (definition) => definition,
@@ -182,6 +239,22 @@ export class FerryBench {
       killQemu: async () => this.qemu.kill(),
       createNvram: async () => undefined,
     };
+  }
+
+  /** A copy is cut off in its middle too. */
+  imagesAtWork(): ImageStore {
+    const images = this.ailing.over(this.images);
+    const work = this.struck(images, 'image');
+    const { life } = this;
+    return Object.assign(Object.create(work) as ImageStore, {
+      copy: async (copy: CopyImage) => {
+        await this.around(life, 'image copy, half', async () => {
+          await images.copy(copy);
+          this.storage.cutShort(copy.to);
+        });
+        await work.copy(copy);
+      },
+    });
   }
 
   private async connected(): Promise<Monitor | null> {
@@ -219,16 +292,16 @@ export class FerryBench {
   private async around<T>(life: Life, method: string, body: () => Promise<T>): Promise<T> {
     if (life.dead) throw new Crash('the process is gone');
     const call = this.striker.calls;
-    this.dieAt(call, 'before');
+    this.pull(call, 'before');
     return await this.striker.around(method, async () => {
       const value = await body();
-      this.dieAt(call, 'after');
+      this.pull(call, 'after');
       return value;
     });
   }
 
-  private dieAt(call: number, moment: Moment): void {
-    if (this.death?.call === call && this.death.moment === moment) this.kill();
+  private pull(call: number, moment: Moment): void {
+    if (this.trigger?.call === call && this.trigger.moment === moment) this.trigger.act();
   }
 }
 

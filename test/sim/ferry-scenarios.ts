@@ -8,6 +8,7 @@ import type { Definition } from '../../src/domain/definition.js';
 import type { Snapshot } from '../../src/domain/snapshot.js';
 import type { LookDepth } from '../../src/host/chains.js';
 import { factsOf } from '../../src/host/chains.js';
+import { checkTargets } from '../../src/host/targets.js';
 import {
   mirrorsOf,
   planBlockJobEnd,
@@ -15,19 +16,21 @@ import {
   planRemove,
   planReopen,
 } from '../../src/plan/mirror-end.js';
+import { planResume, planSignal, planSuspend } from '../../src/plan/lifecycle.js';
 import { destinationsOf, planMove } from '../../src/plan/move.js';
 import { layersOf } from '../../src/plan/refuse.js';
 import { planSnapshotCreate } from '../../src/plan/snapshot-create.js';
 import type { Plan, Refusal } from '../../src/plan/step.js';
 import { waitJobs } from '../../src/qmp/jobs.js';
 import { present } from '../../src/std/assert.js';
+import type { BenchOptions } from './ferry-bench.js';
 import { FerryBench, sizeBytes, uuid } from './ferry-bench.js';
 
 const one = ['vda'] as const;
 const three = ['vda', 'vdb', 'vdc'] as const;
 type Kind = 'plain' | 'mirrored' | 'reuse';
 
-export interface Scenario {
+export interface Scenario extends BenchOptions {
   readonly name: string;
   readonly targets: readonly string[];
   /** A snapshot taken before, or only the files for one made by hand. */
@@ -40,24 +43,34 @@ const end =
   async (bench: FerryBench): Promise<Plan | Refusal> => {
     const record = await bench.record();
     const snapshot = present(record.snapshots[0], 'it was taken before');
+    await checkTargets(bench.imagesAtWork(), record, 'snapshot-delete');
     return plan({ record, files: await mirrorFiles(bench), nowSeconds: 7 }, snapshot);
   };
 
 const blockJob =
   (pivot: boolean) =>
-  async (bench: FerryBench): Promise<Plan | Refusal> =>
-    planBlockJobEnd({
-      record: await bench.record(),
-      files: await mirrorFiles(bench),
-      nowSeconds: 7,
-      path: 'vda',
-      pivot,
-    });
+  async (bench: FerryBench): Promise<Plan | Refusal> => {
+    const record = await bench.record();
+    await checkTargets(bench.imagesAtWork(), record, 'blockjob');
+    const files = await mirrorFiles(bench);
+    return planBlockJobEnd({ record, files, nowSeconds: 7, path: 'vda', pivot });
+  };
 
 const forget = async (bench: FerryBench): Promise<Plan | Refusal> => {
   const record = await bench.record();
   return planForget(record, present(record.snapshots[0], 'it was taken before'));
 };
+
+const verb =
+  (plan: typeof planSuspend) =>
+  async (bench: FerryBench): Promise<Plan | Refusal> => {
+    const record = await bench.record();
+    await checkTargets(bench.imagesAtWork(), record, 'suspend');
+    return plan(record, present(record.live, 'it runs'));
+  };
+
+const press = (button: 'shutdown' | 'reboot') =>
+  verb((record, live) => planSignal(record, live, button));
 
 const create = (kind: Kind) => async (bench: FerryBench) => await planCreate(bench, kind);
 
@@ -78,11 +91,41 @@ export const scenarios: readonly Scenario[] = [
   { name: 'move 1 disk', targets: one, before: null, plan: planTheMove },
   { name: 'move 1 disk with a snapshot', targets: one, before: 'plain', plan: planTheMove },
   { name: 'move 3 disks', targets: three, before: null, plan: planTheMove },
+  { name: 'suspend', targets: one, before: 'mirrored', plan: verb(planSuspend) },
+  { name: 'resume', targets: one, before: 'mirrored', plan: verb(planResume), guest: 'suspended' },
+  { name: 'shutdown', targets: one, before: null, plan: press('shutdown') },
+  { name: 'reboot', targets: one, before: null, plan: press('reboot') },
+  ...each({ guest: 'suspended' }, [
+    { name: 'snapshot of 3 disks', targets: three, before: null, plan: create('plain') },
+    { name: 'mirrored snapshot of 1 disk', targets: one, before: null, plan: create('mirrored') },
+    { name: 'reopen 3 mirrors', targets: three, before: 'mirrored', plan: end(planReopen) },
+    { name: 'blockjob --abort', targets: one, before: 'mirrored', plan: blockJob(false) },
+    { name: 'move 1 disk', targets: one, before: null, plan: planTheMove },
+  ]),
+  ...each({ domain: 'transient' }, [
+    { name: 'snapshot of 1 disk', targets: one, before: null, plan: create('plain') },
+    {
+      name: 'mirrored snapshot of 3 disks',
+      targets: three,
+      before: null,
+      plan: create('mirrored'),
+    },
+    { name: 'reopen 3 mirrors', targets: three, before: 'mirrored', plan: end(planReopen) },
+    { name: 'reopen a reused mirror', targets: one, before: 'reuse', plan: end(planReopen) },
+    { name: 'remove 1 mirror', targets: one, before: 'mirrored', plan: end(planRemove) },
+    { name: 'move 1 disk', targets: one, before: null, plan: planTheMove },
+  ]),
 ];
 
+function each(options: BenchOptions, list: readonly Scenario[]): readonly Scenario[] {
+  const [what] = Object.values(options);
+  return list.map((scenario) => ({ ...scenario, ...options, name: `${scenario.name}, ${what}` }));
+}
+
 /** The bench as the operation finds it. */
-export async function prepared({ targets, before }: Scenario): Promise<FerryBench> {
-  const bench = await FerryBench.open(targets);
+export async function prepared(scenario: Scenario): Promise<FerryBench> {
+  const { targets, before } = scenario;
+  const bench = await FerryBench.open(targets, scenario);
   if (before === 'files' || before === 'reuse') await makeByHand(bench);
   if (before === null || before === 'files') return bench;
   await bench.perform(async () => await planCreate(bench, before));

@@ -1,14 +1,21 @@
 // One operation and what strikes it, told to its end.
 
-import assert from 'node:assert/strict';
-
 import type { Outcome } from '../../src/job/runner.js';
 import { resume } from '../../src/job/runner.js';
 import { NeedsOperatorError } from '../../src/std/errors.js';
-import { before, checkFiles, checkNothing, checkRunning, checkStopped } from './ferry-checks.js';
-import type { Death, FerryBench } from './ferry-bench.js';
+import {
+  before,
+  checkFiles,
+  checkManners,
+  checkNothing,
+  checkRunning,
+  checkStopped,
+} from './ferry-checks.js';
+import type { Health } from '../fake/job.js';
+import type { FerryBench } from './ferry-bench.js';
 import type { Scenario } from './ferry-scenarios.js';
 import { prepared } from './ferry-scenarios.js';
+import type { Moment } from './faults.js';
 import { Striker } from './faults.js';
 
 export interface Story {
@@ -19,31 +26,57 @@ export interface Story {
   readonly calls: number;
 }
 
+/** What befalls an operation besides what strikes the daemon's own calls. */
+export interface Fate {
+  /** Who dies with a daemon that is struck dead. */
+  readonly cut?: 'daemon' | 'power';
+  readonly event?:
+    | { readonly call: number; readonly moment: Moment; readonly is: 'death of QEMU' }
+    | {
+        readonly call: number;
+        readonly moment: Moment;
+        readonly is: Exclude<Health, 'ok'>;
+        readonly folder: string;
+      };
+}
+
 const longestStory = 8;
 
-/** Faults of the daemon's own, QEMU lives through all of them. `power`: it does not, it goes with the daemon. */
+/** What a storage that hangs makes rude, when it began to between the question to it and what followed. */
+const lateHang = /\(law 9\)/;
+
+/** An operation from its plan to its end, and then the death of the QEMU that is left. */
 export async function story(
   scenario: Scenario,
   striker: Striker,
-  cut: 'daemon' | 'power' = 'daemon',
+  { cut = 'daemon', event }: Fate = {},
 ): Promise<Story> {
   const bench = await prepared(scenario);
   const then = await before(bench);
   bench.striker = striker;
+  if (event !== undefined) {
+    const { call, moment } = event;
+    const act =
+      event.is === 'death of QEMU' ? () => bench.kill() : () => bench.ail(event.folder, event.is);
+    bench.trigger = { call, moment, act };
+  }
   const told = await lives(bench, scenario, cut);
   const { calls } = striker;
   // Past its end nothing is struck any more.
   bench.striker = new Striker();
+  bench.trigger = null;
+  bench.heal();
+  checkManners(bench, event?.is === 'hung' && event.call > 0 ? lateHang : null);
   if (!bench.qemu.alive) await bench.stop();
   await checkFiles(bench, then);
   if (bench.qemu.alive) {
-    await checkRunning(bench);
+    await checkRunning(bench, then);
     if (told.outcome === 'nothing' || told.outcome === 'rolled-back')
       await checkNothing(bench, then);
     bench.kill();
     await bench.stop();
   }
-  await checkStopped(bench);
+  await checkStopped(bench, then);
   return { ...told, calls };
 }
 
@@ -56,16 +89,18 @@ async function lives(
   let begin = true;
   for (let life = 0; life < longestStory; life++) {
     try {
-      await go(bench, scenario, begin);
+      await bench.healedWhenStuck(go(bench, scenario, begin));
     } catch (error) {
       if (!(error instanceof Error) || error.name === 'AssertionError') throw error;
-      const explained = bench.striker.dead || bench.striker.thrown.includes(error);
+      const explained = bench.striker.dead || bench.striker.thrown.includes(error) || bench.wasIll;
       // Who was killed says nothing to anybody.
       const says = error instanceof NeedsOperatorError && !bench.striker.dead;
       if (says) attention.push(error.message);
       else if (!explained && bench.qemu.alive) throw error;
     }
     begin = false;
+    // A person who is asked for mends the cause first.
+    if (attention.length > 0) bench.heal();
     if (bench.striker.dead) {
       if (cut === 'power') bench.kill();
       await bench.restart();
@@ -91,26 +126,4 @@ async function go(bench: FerryBench, scenario: Scenario, begin: boolean): Promis
   if (begin) return await bench.perform(async () => await scenario.plan(bench));
   for (const { id, plan } of await bench.journal.openOperations())
     await resume(id, plan, bench.deps());
-}
-
-/** QEMU dies at a call of the operation; the host stops the domain as soon as it gets the lock. */
-export async function deathStory(
-  scenario: Scenario,
-  death: Death,
-  striker: Striker,
-): Promise<Story> {
-  const bench = await prepared(scenario);
-  const then = await before(bench);
-  bench.striker = striker;
-  bench.death = death;
-  const told = await lives(bench, scenario, 'daemon');
-  const { calls } = striker;
-  bench.striker = new Striker();
-  bench.death = null;
-  if (bench.qemu.alive) bench.kill();
-  await bench.stop();
-  await checkFiles(bench, then);
-  await checkStopped(bench);
-  assert.equal(bench.qemu.alive, false);
-  return { ...told, calls };
 }

@@ -333,6 +333,7 @@ export async function factsAfter(plan: Plan): Promise<string> {
     const effect: Effect<Step, ToyWorld> = toyEffects[step.kind];
     await effect.do(step, world, {
       operation: 0,
+      begun: false,
       signal: new AbortController().signal,
       progress: () => undefined,
       notePause: () => undefined,

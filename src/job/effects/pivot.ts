@@ -34,8 +34,10 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
   async do({ disks }, world, context) {
     const monitor = await world.monitor();
     if (monitor === null) return await commitWithoutQemu(disks, world);
+    if (!context.begun) completing.set(monitor, new Set());
     try {
       await switchOver(monitor, disks, world);
+      completing.delete(monitor);
     } catch (error) {
       // Once all have switched, on is nearer than back, and from a commit there is no way back: its base has a parent.
       if (await hasSwitched(monitor, disks).catch(() => false)) return;
@@ -74,7 +76,6 @@ async function switchOver(
     await commitAgain(monitor, disks, roots);
     await prepare(monitor, disks, world);
     const isOurs = await isToRun(world);
-    completing.set(monitor, new Set());
     const stoppedAt = performance.now();
     await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
     if (isOurs) pauses.set(monitor, stoppedAt);
@@ -105,8 +106,9 @@ async function nameBacking(monitor: Monitor, disks: readonly PivotDisk[]): Promi
 const pauses = new WeakMap<Monitor, number>();
 
 /**
- * Jobs that were told to complete, by monitor; no entry: of a former daemon, so it is not known. Such a job is never
- * left to itself: as soon as all is copied it is pending, and holds the writes of a running guest for ever.
+ * Jobs that were told to complete in the pivot that is under way, by monitor; no entry: the pivot was begun before, and
+ * what it told nobody knows. Such a job is never left to itself: as soon as all is copied it is pending, and holds the
+ * writes of a running guest for ever.
  */
 const completing = new WeakMap<Monitor, Set<string>>();
 

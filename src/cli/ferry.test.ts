@@ -240,7 +240,7 @@ for (const [name, args, want] of [
   ['create --paused', ['create', '-', '--paused'], ['createXml', '<in/>', { paused: true }]],
   ['define -', ['define', '-'], ['define', '<in/>']],
   ['start --paused', ['start', 'vm1', '--paused'], ['start', 'vm1', { paused: true }]],
-  ['undefine', ['undefine', 'vm1'], ['undefine', 'vm1', { snapshotsMetadata: false }]],
+  ['undefine', ['undefine', 'vm1'], ['undefine', 'vm1', { snapshotsMetadata: false, nvram: null }]],
   [
     'snapshot-create with all flags',
     ['snapshot-create', 'vm1', '-', '--no-metadata', '--reuse-external', '--disk-only', '--atomic'],

@@ -1,7 +1,7 @@
 // The process of `ferryd`: wires a host to its doors, settles what a former daemon left, and says `ready`.
 
 import { randomUUID } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { pino } from 'pino';
@@ -51,6 +51,8 @@ async function serve(options: DaemonOptions, version: string, log: Logger): Prom
   // Only its user may look in; the sockets' own modes say who may talk.
   await mkdir(runDir, { recursive: true, mode: 0o711 });
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  // Another user's QEMU passes through to its UEFI variables, and can list nothing on its way.
+  if (options.qemuUser !== null) await chmod(stateDir, 0o711);
   log.info({ version, runDir, stateDir, emulator: options.emulator }, 'starts');
   const nowMs = Date.now;
   const journal = openJournal({ stateDir, nowMs });

@@ -22,7 +22,7 @@ import type { OperationRecord } from '../journal/journal.js';
 import { FerryError, StateError, messageOf } from '../std/errors.js';
 import { chainsOf, checkOwed, checkRoles, resolveChains } from './chains.js';
 import { filesOf } from './context.js';
-import { canonicalMachine } from './emulator.js';
+import { accelObstacle, canonicalMachine } from './emulator.js';
 import type { Host } from './host.js';
 import { launchPlan } from './launch.js';
 import { checkTargets } from './targets.js';
@@ -78,14 +78,16 @@ export async function defineDomain(host: Host, xml: string): Promise<DomainRecor
 
 export interface Undefine {
   readonly snapshotsMetadata: boolean;
+  /** What becomes of the UEFI variables; null: not said, which is refused where there are some. */
+  readonly nvram: 'remove' | 'keep' | null;
 }
 
 export async function undefineDomain(
   host: Host,
   uuid: string,
-  { snapshotsMetadata }: Undefine,
+  { snapshotsMetadata, nvram }: Undefine,
 ): Promise<void> {
-  await host.operate(uuid, (known) => {
+  await host.operate(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
     if (record.persistent === null) return refuse(invalid('cannot undefine transient domain'));
     if (record.live === null && record.snapshots.length > 0 && !snapshotsMetadata) {
@@ -93,12 +95,24 @@ export async function undefineDomain(
         invalid(`cannot delete inactive domain with ${record.snapshots.length} snapshots`),
       );
     }
-    return planUndefine(record);
+    const variables = nvramOf(host, record.persistent);
+    if (variables === null || (await host.context.images.stat(variables)) === null)
+      return planUndefine(record, null);
+    if (nvram === null)
+      return refuse(
+        invalid(`cannot undefine domain with nvram; say --nvram to remove ${variables}, or --keep-nvram`),
+      );
+    return planUndefine(record, nvram === 'remove' ? variables : null);
   });
 }
 
+const nvramOf = (host: Host, { os, uuid, name }: Definition): string | null =>
+  os.nvram === null ? null : (os.nvram.path ?? filesOf(host.context.config, uuid, name).nvram);
+
 export interface StartHow {
   readonly paused: boolean;
+  /** UEFI variables anew from their template. */
+  readonly resetNvram?: boolean;
 }
 
 /** A persistent domain (virDomainCreate). */
@@ -185,6 +199,8 @@ async function planLaunch(
   how: StartHow,
 ) {
   const { context, known } = host;
+  const obstacle = accelObstacle(host.emulator, definition.type);
+  if (obstacle !== null) return refuse(obstacle);
   checkRoles(known, definition.uuid, definition);
   const resolved = await resolveChains(context.images, definition, recorded);
   checkRoles(known, definition.uuid, resolved);
@@ -200,7 +216,9 @@ async function planLaunch(
     nextIndex,
     mirrors: [],
   };
-  return planStart(operation, { live, qemu: launch.qemu, nvram: launch.nvram, paused: how.paused });
+  const nvram =
+    launch.nvram === null ? null : { ...launch.nvram, reset: how.resetNvram === true };
+  return planStart(operation, { live, qemu: launch.qemu, nvram, paused: how.paused });
 }
 
 /** `index` of every image, counting up over the disks in their order; never given twice in one life (virDomain's nodenameindex). */

@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { connect } from '../qmp/monitor.js';
 import { until } from '../std/deadline.js';
-import { QemuError, messageOf } from '../std/errors.js';
+import { QemuError, RequestError, messageOf } from '../std/errors.js';
 
 const factsSchema = z.object({
   binary: z.string(),
@@ -97,7 +97,26 @@ async function probe(binary: string, stamp: string): Promise<EmulatorFacts> {
 }
 
 /** Whether `<domain type='kvm'>` can start here: QEMU has it, and the host lets us. */
-export const hasKvm = (facts: EmulatorFacts): boolean => facts.kvm && existsSync('/dev/kvm');
+export const hasKvm = (facts: EmulatorFacts): boolean => facts.kvm && existsSync(kvmDevice);
+
+const kvmDevice = '/dev/kvm';
+
+/**
+ * What keeps a domain of a type from starting here (virQEMUCapsIsVirtTypeSupported, which only says that). QEMU itself
+ * would say it too, with the last words of a process that is gone.
+ */
+export function accelObstacle(
+  { kvm, binary }: EmulatorFacts,
+  type: 'kvm' | 'qemu',
+  device = kvmDevice,
+): RequestError | null {
+  if (type !== 'kvm' || (kvm && existsSync(device))) return null;
+  const why = kvm ? `there is no ${device}` : 'it was built without KVM';
+  return new RequestError(
+    'CONFIG_UNSUPPORTED',
+    `Emulator '${binary}' does not support virt type 'kvm' here: ${why}; load kvm_intel or kvm_amd, or use <domain type='qemu'>`,
+  );
+}
 
 /** `pc` → `pc-i440fx-7.2`; null: this emulator does not know it. */
 export function canonicalMachine(facts: EmulatorFacts, machine: string): string | null {

@@ -1,7 +1,7 @@
 // One domain at work: its lock, the monitor of its QEMU, and the world that its plans act on. Knows no verbs.
 // What QEMU tells is only a reason to look: `onNews` and `onGone` say that, the host looks.
 
-import { copyFile, mkdir } from 'node:fs/promises';
+import { chmod, chown, copyFile, mkdir } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import { dirname } from 'node:path';
 import type { CharSource } from '../domain/devices.js';
@@ -15,6 +15,7 @@ import { BusyError, QemuError, messageOf } from '../std/errors.js';
 import { Lock } from '../std/queue.js';
 import type { HostContext } from './context.js';
 import { filesOf } from './context.js';
+import type { RunAs } from './process.js';
 import * as processes from './process.js';
 
 /** libvirt waits as long for its state change lock. */
@@ -88,7 +89,8 @@ export class Guest {
       asStarted: (definition) => this.asStarted(definition),
       identify: async (pidFile) => this.identify(pidFile),
       killQemu: (pidFile) => this.kill(pidFile),
-      createNvram,
+      createNvram: (path, template, how) =>
+        createNvram(path, template, how, this.context.config.qemuUser),
     };
   }
 
@@ -155,8 +157,9 @@ export class Guest {
   }
 
   private async launch(start: QemuStart): Promise<void> {
-    await mkdir(dirname(start.qmpSocket), { recursive: true, mode: 0o711 });
-    const { exited } = await processes.launch(start, this.context.config.qemuUser);
+    const { qemuUser } = this.context.config;
+    await ownFolder(dirname(start.qmpSocket), 0o711, qemuUser);
+    const { exited } = await processes.launch(start, qemuUser);
     let end: string | null = null;
     void exited.then((how) => (end = how));
     const failure = (): QemuError | null =>
@@ -227,10 +230,23 @@ function withTerminals(definition: Definition, ptys: ReadonlyMap<string, string>
 const isSilent = (error: unknown): boolean =>
   error instanceof QemuError && (error.qmpClass === 'Gone' || error.qmpClass === 'NoAnswer');
 
-async function createNvram(path: string, template: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+/** A folder that QEMU writes to: its sockets, its pid file, its UEFI variables. */
+async function ownFolder(path: string, mode: number, qemuUser: RunAs | null): Promise<void> {
+  await mkdir(path, { recursive: true, mode });
+  if (qemuUser !== null) await chown(path, qemuUser.uid, qemuUser.gid);
+}
+
+async function createNvram(
+  path: string,
+  template: string,
+  how: 'keep' | 'reset',
+  qemuUser: RunAs | null,
+): Promise<void> {
+  await ownFolder(dirname(path), 0o700, qemuUser);
   try {
-    await copyFile(template, path, constants.COPYFILE_EXCL);
+    await copyFile(template, path, how === 'keep' ? constants.COPYFILE_EXCL : 0);
+    await chmod(path, 0o600);
+    if (qemuUser !== null) await chown(path, qemuUser.uid, qemuUser.gid);
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return;
     throw new QemuError(

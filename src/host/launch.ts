@@ -23,7 +23,7 @@ export async function launchPlan(host: Host, defined: Definition): Promise<Launc
   const files = filesOf(config, defined.uuid, defined.name);
   const placed = await withPorts(host, assignDevices(defined));
   const channels = placed.channels.map((one) => withSocket(one, placed.uuid, files.channelDir));
-  const definition = { ...placed, channels };
+  const definition = { ...placed, channels, os: withNvram(placed.os, files.nvram) };
   const context = {
     qmpSocket: files.qmpSocket,
     pidFile: files.pidFile,
@@ -48,6 +48,10 @@ export async function launchPlan(host: Host, defined: Definition): Promise<Launc
       nvram === null || template === null ? null : { path: nvram.path ?? files.nvram, template },
   };
 }
+
+/** Where the UEFI variables lie is shown, as libvirt shows it, once they are made. */
+const withNvram = (os: Definition['os'], path: string): Definition['os'] =>
+  os.nvram === null ? os : { ...os, nvram: { ...os.nvram, path: os.nvram.path ?? path } };
 
 const FIRST_VNC_PORT = 5900;
 const LAST_VNC_PORT = 65535;

@@ -2,7 +2,9 @@
 // A library: the `ferry` command is its first user.
 
 import { once } from 'node:events';
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage
+  UndefineHow,
+} from 'node:http';
 import { request } from 'node:http';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -45,7 +47,7 @@ export interface FerryClient {
   start(domain: string, options: { readonly paused: boolean }): Promise<DomainSummary>;
   shutdown(domain: string): Promise<void>;
   destroy(domain: string): Promise<void>;
-  undefine(domain: string, options: { readonly snapshotsMetadata: boolean }): Promise<void>;
+  undefine(domain: string, how: UndefineHow): Promise<void>;
   dumpXml(domain: string, options: { readonly inactive: boolean }): Promise<string>;
   chain(domain: string): Promise<readonly DiskView[]>;
   createSnapshot(domain: string, xml: string, flags: SnapshotRequestFlags): Promise<SnapshotView>;
@@ -89,8 +91,11 @@ export function ferryClient(socketPath: string): FerryClient {
     start: (domain, { paused }) => ask('POST', `${of(domain)}/start`, { paused }),
     shutdown: (domain) => tell('POST', `${of(domain)}/shutdown`),
     destroy: (domain) => tell('POST', `${of(domain)}/destroy`),
-    undefine: (domain, { snapshotsMetadata }) =>
-      tell('DELETE', `${of(domain)}?snapshotsMetadata=${snapshotsMetadata}`),
+    undefine: (domain, { snapshotsMetadata, nvram }) =>
+      tell(
+        'DELETE',
+        `${of(domain)}?snapshotsMetadata=${snapshotsMetadata}${nvram === null ? '' : `&nvram=${nvram}`}`,
+      ),
     dumpXml: async (domain, { inactive }) =>
       (await ask<{ xml: string }>('GET', `${of(domain)}/xml?inactive=${inactive}`)).xml,
     chain: (domain) => ask('GET', `${of(domain)}/chain`),

@@ -98,8 +98,8 @@ for (const [name, call, want] of [
   ['destroy', (c) => c.destroy('vm1'), ['destroy', 'vm1']],
   [
     'undefine',
-    (c) => c.undefine('vm1', { snapshotsMetadata: true }),
-    ['undefine', 'vm1', { snapshotsMetadata: true }],
+    (c) => c.undefine('vm1', { snapshotsMetadata: true, nvram: 'keep' }),
+    ['undefine', 'vm1', { snapshotsMetadata: true, nvram: 'keep' }],
   ],
   ['dumpXml', (c) => c.dumpXml('vm1', { inactive: true }), ['dumpXml', 'vm1', { inactive: true }]],
   ['chain', (c) => c.chain('vm1'), ['chain', 'vm1']],

@@ -7,7 +7,7 @@ import type { Change, DomainRecord, LiveRecord, RecordedChain } from '../domain/
 import type { DomainState } from '../domain/state.js';
 import { localPath } from '../block/layer.js';
 import { abandoned, mirrorsOf } from './mirror-end.js';
-import type { Plan, QemuStart, Step } from './step.js';
+import type { Plan, QemuStart, Step, StepOf } from './step.js';
 
 const lifecycle = (id: number, change: LifecycleChange): Change => ({
   change: 'event',
@@ -36,13 +36,15 @@ export function planDefine(
   return plan('define', definition, [{ kind: 'record', changes }]);
 }
 
-export function planUndefine(record: DomainRecord): Plan {
+/** `nvram`: the file of UEFI variables that goes with it. */
+export function planUndefine(record: DomainRecord, nvram: string | null): Plan {
   // A running domain goes on as a transient one and keeps its snapshots.
   const changes: readonly Change[] = [
     lifecycle(record.live?.id ?? -1, { event: 'undefined', detail: 'removed' }),
     { change: 'undefine' },
   ];
-  return plan('undefine', record, [{ kind: 'record', changes }]);
+  const remove: readonly Step[] = nvram === null ? [] : [{ kind: 'remove-file', path: nvram }];
+  return plan('undefine', record, [{ kind: 'record', changes }, ...remove]);
 }
 
 export function planAutostart(record: DomainRecord, on: boolean): Plan {
@@ -53,7 +55,7 @@ export interface Start {
   readonly live: LiveRecord;
   readonly qemu: QemuStart;
   readonly paused: boolean;
-  readonly nvram: { readonly path: string; readonly template: string } | null;
+  readonly nvram: Pick<StepOf<'create-nvram'>, 'path' | 'template' | 'reset'> | null;
 }
 
 /** QEMU comes up stopped and is known before its guest runs, so that no crash leaves one that nobody knows. */

@@ -1,5 +1,9 @@
-// Calls per second of libvirt-python, one connection: ferryd and a real libvirtd, each serving its own running domain, the
-// rounds interleaved. libvirtd (Debian: libvirt-daemon, libvirt-daemon-driver-qemu) runs privately, on sockets of its own.
+// Calls per second of libvirt-python, one connection: ferryd and a real libvirtd, each serving a paused domain of its own.
+// libvirtd (Debian: libvirt-daemon, libvirt-daemon-driver-qemu) runs privately, on sockets of its own.
+//
+// On a busy machine a rate says little: it changes threefold within seconds. So one client holds both connections and asks
+// them in turns of a tenth of a second or so, and what counts is the ratio of two turns that follow one another. Who is
+// asked first changes with each pair. The median over all pairs is the result; quartiles and every ratio are printed too.
 
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -8,52 +12,96 @@ import { join } from 'node:path';
 
 import { until } from '../src/std/deadline.js';
 import { withLab, type Lab } from '../test/lib/lab.js';
-import { killNow, run } from '../test/lib/process.js';
+import { killNow, must } from '../test/lib/process.js';
 
 const LIBVIRTD = '/usr/sbin/libvirtd';
-const ROUNDS = 5;
-const CALLS = 4000;
+const PAIRS = Number(process.env['PAIRS'] ?? 40);
+const CALLS = Number(process.env['CALLS'] ?? 1000);
+/** Calls before the first pair: V8 compiles what is hot, libvirtd fills its caches. */
+const WARM_UP_CALLS = 5000;
+
+const verbs = ['info', 'XMLDesc'] as const;
+type Verb = (typeof verbs)[number];
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+/** The value below which that part of them lies. */
+const quantile = (values: readonly number[], part: number): number =>
+  values.toSorted((a, b) => a - b)[Math.round((values.length - 1) * part)] ?? Number.NaN;
 
 /** Starts a session libvirtd whose home lies in the lab; answers its URI and what ends it. */
 async function libvirtd(lab: Lab): Promise<{ readonly uri: string; readonly end: () => void }> {
   const home = join(lab.directory, 'home');
   const runtime = join(lab.directory, 'rt');
   for (const folder of [home, runtime]) await mkdir(folder);
-  const env = { ...process.env, HOME: home, XDG_RUNTIME_DIR: runtime, LIBVIRT_AUTOSTART: '0' };
   // As root it would be the system's daemon; a session daemon needs another user.
+  await must('/bin/chown', ['-R', '65534', home, runtime]);
+  await must('/bin/chmod', ['755', lab.directory]);
   const child = spawn(
     'setpriv',
     ['--reuid=65534', '--clear-groups', LIBVIRTD, '--timeout', '600'],
     {
-      env: { ...env, XDG_CONFIG_HOME: home, XDG_CACHE_HOME: home, XDG_DATA_HOME: home },
+      env: {
+        ...process.env,
+        HOME: home,
+        XDG_RUNTIME_DIR: runtime,
+        XDG_CONFIG_HOME: home,
+        XDG_CACHE_HOME: home,
+        XDG_DATA_HOME: home,
+      },
       stdio: 'ignore',
     },
   );
-  await run('/bin/chown', ['-R', '65534', home, runtime]);
-  await run('/bin/chmod', ['755', lab.directory]);
   const socket = join(runtime, 'libvirt', 'libvirt-sock');
-  await until(() => (existsSync(socket) ? true : null), 20_000, 'libvirtd listens', 20);
+  const listens = (): true | null => {
+    if (child.exitCode !== null) throw new Error(`libvirtd ended with code ${child.exitCode}`);
+    return existsSync(socket) ? true : null;
+  };
+  await until(listens, 20_000, 'libvirtd listens', 20);
   return { uri: `qemu+unix:///session?socket=${socket}`, end: () => killNow(child.pid ?? 0) };
 }
 
-/** Calls per second of one verb. */
-async function rate(uri: string, verb: 'info' | 'XMLDesc'): Promise<number> {
+/** Gives libvirtd a domain like ours, on an image of its own. */
+async function startTheirs(lab: Lab, uri: string): Promise<void> {
+  const image = await lab.createImage(join(lab.b, 'theirs'));
+  const { xmlFile } = await lab.guest({ name: 'vm1', disks: [{ file: image }] });
+  // Its QEMU runs as that other user.
+  await must('/bin/chmod', ['-R', 'a+rwX', lab.b, lab.directory]);
+  await must('/usr/bin/virsh', ['-c', uri, 'create', xmlFile, '--paused']);
+}
+
+/** Calls per second: one row a pair of turns, one column a daemon. */
+async function rates(uris: readonly string[], verb: Verb): Promise<readonly number[][]> {
   const script = `
-import libvirt, time
-dom = libvirt.open(${JSON.stringify(uri)}).lookupByName('vm1')
-for _ in range(200): dom.${verb}()
-start = time.time()
-for _ in range(${CALLS}): dom.${verb}()
-print(${CALLS} / (time.time() - start))
+import json, libvirt, time
+calls = [libvirt.open(uri).lookupByName('vm1').${verb} for uri in ${JSON.stringify(uris)}]
+def rate(call, count):
+    start = time.perf_counter()
+    for _ in range(count): call()
+    return count / (time.perf_counter() - start)
+for call in calls: rate(call, ${WARM_UP_CALLS})
+rows = []
+for pair in range(${PAIRS}):
+    row = {}
+    order = list(range(len(calls)))
+    for which in order if pair % 2 == 0 else reversed(order): row[which] = rate(calls[which], ${CALLS})
+    rows.append([row[which] for which in order])
+print(json.dumps(rows))
 `;
-  const { stdout, stderr, code } = await run('/usr/bin/python3', ['-'], { input: script });
-  if (code !== 0) throw new Error(stderr);
-  return Number(stdout);
+  const stdout = await must('/usr/bin/python3', ['-'], { input: script, timeoutMs: 600_000 });
+  return JSON.parse(stdout) as number[][]; // of the script above
+}
+
+function report(verb: Verb, rows: readonly number[][]): void {
+  const column = (which: number): number[] => rows.map((row) => row[which] ?? Number.NaN);
+  const ratios = rows.map(([ours = Number.NaN, theirs = Number.NaN]) => ours / theirs);
+  const [low, middle, high] = [0.25, 0.5, 0.75].map((part) => quantile(ratios, part).toFixed(2));
+  const medians = [0, 1].map((which) => Math.round(quantile(column(which), 0.5)));
+  say(
+    `${verb}: ratio ${middle} (quartiles ${low} to ${high}, ${rows.length} pairs); ` +
+      `ferryd ${medians[0]}, libvirtd ${medians[1]} calls/s`,
+  );
+  say(`  ${ratios.map((ratio) => ratio.toFixed(2)).join(' ')}`);
 }
 
 await withLab('rpc', async (lab) => {
@@ -61,41 +109,16 @@ await withLab('rpc', async (lab) => {
   const guest = await lab.guest({ name: 'vm1' });
   await lab.mustVirsh('create', guest.xmlFile, '--paused');
   if (!existsSync(LIBVIRTD)) {
-    for (const verb of ['info', 'XMLDesc'] as const) {
-      say(
-        `${verb}: ferryd ${Math.round(await rate(lab.uri, verb))} calls/s; libvirtd is not installed`,
-      );
+    for (const verb of verbs) {
+      const alone = (await rates([lab.uri], verb)).flat();
+      say(`${verb}: ferryd ${Math.round(quantile(alone, 0.5))} calls/s; libvirtd is not installed`);
     }
     return;
   }
   const real = await libvirtd(lab);
   try {
-    const theirs = await lab.guest({
-      name: 'vm1',
-      disks: [{ file: await lab.createImage(join(lab.b, 'theirs')) }],
-    });
-    // Its QEMU runs as that other user.
-    await run('/bin/chmod', ['-R', 'a+rwX', lab.b, lab.directory]);
-    const made = await run('/usr/bin/virsh', [
-      '-c',
-      real.uri,
-      'create',
-      theirs.xmlFile,
-      '--paused',
-    ]);
-    if (made.code !== 0) throw new Error(made.stderr);
-    for (const verb of ['info', 'XMLDesc'] as const) {
-      const ours: number[] = [];
-      const others: number[] = [];
-      for (let round = 0; round < ROUNDS; round++) {
-        ours.push(await rate(lab.uri, verb));
-        others.push(await rate(real.uri, verb));
-      }
-      const [a, b] = [median(ours), median(others)];
-      say(
-        `${verb}: ferryd ${Math.round(a)}, libvirtd ${Math.round(b)} calls/s, ratio ${(a / b).toFixed(2)}`,
-      );
-    }
+    await startTheirs(lab, real.uri);
+    for (const verb of verbs) report(verb, await rates([lab.uri, real.uri], verb));
   } finally {
     real.end();
   }

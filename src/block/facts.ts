@@ -8,6 +8,9 @@ export interface FileFacts {
   readonly sizeBytes: bigint;
   readonly readable: boolean;
   readonly writable: boolean;
+  readonly modifiedNs: bigint;
+  /** When it came to be at this path; null where the file system does not say. */
+  readonly bornMs: number | null;
 }
 
 /** What `qemu-img info` says of an image whose format we were told (law 7). */

@@ -21,7 +21,7 @@ export function chainText(
   paint: Paint = plain,
 ): string {
   const heading = `Domain ${domain.name}: ${domain.state} (${domain.reason})`;
-  const owed = domain.owed === null ? [] : [paint('bad', `  a start is refused: ${domain.owed}`)];
+  const owed = domain.owed === null ? [] : [paint('bad', `  ${domain.owed}`)];
   const drawn = disks.map((disk) => diskText(disk, domain, paint));
   return [[paint('strong', heading), ...owed].join('\n'), ...drawn].join('\n\n');
 }
@@ -93,6 +93,7 @@ function ownerText(owner: NonNullable<DiskView['mirror']>['owner']): string {
 const formerNotes = {
   stale: 'a copy of that moment, what was written since is not in it',
   unfinished: 'was never complete',
+  sealed: 'lies below the live image',
 } as const;
 
 function formerBranch(disk: DiskView): readonly Branch<Line>[] {

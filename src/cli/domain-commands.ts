@@ -1,7 +1,7 @@
 // Commands on whole domains, spelled as virsh spells them.
 
 import type { Command } from 'commander';
-import { Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 
 import type { DiskView, DomainSummary } from '../host/ferry-host.js';
 import { RequestError } from '../std/errors.js';
@@ -56,16 +56,82 @@ export function addDomainCommands(program: Command, open: () => Session): void {
   program
     .command('start')
     .argument('<domain>', 'name, UUID or id')
-    .description('start a domain that is shut off')
+    .description('start a domain that is shut off; mirrors that it owes are taken up first')
     .option('--paused', 'leave the guest paused')
-    .action(async (name: string, options: { readonly paused?: true }) => {
-      const session = open();
-      const domain = await session.client.start(name, { paused: options.paused === true });
-      session.print(domain, () => `Domain '${domain.name}' started`);
-    });
+    .option('--mirror-later', 'run now, and mirror when the destination is back')
+    .action(
+      async (name: string, options: { readonly paused?: true; readonly mirrorLater?: true }) => {
+        const session = open();
+        const { paused = false, mirrorLater = false } = options;
+        const domain = await session.client.start(name, { paused, mirrorLater });
+        const note = domain.owed === null ? '' : `\n  ${domain.owed}`;
+        session.print(domain, () => `Domain '${domain.name}' started${note}`);
+      },
+    );
+
+  addSealCommand(program, open);
 
   addEndCommands(program, open);
   addShowCommands(program, open);
+}
+
+interface SealOptions {
+  readonly all?: true;
+  readonly timeout: number;
+}
+
+function addSealCommand(program: Command, open: () => Session): void {
+  program
+    .command('seal')
+    .argument('[domain]', 'name, UUID or id')
+    .description('stop a domain so that its mirrors end with both sides equal')
+    .option('--all', 'every running domain that has a mirror')
+    .option('--timeout <seconds>', 'how long the guest may take to power off', secondsOf, 60)
+    .addHelpText(
+      'after',
+      `
+The guest is asked to power off; one that has not in time is stopped where it stands, and ended. Its next start takes
+the mirrors up again and copies nothing, if nobody touches either side in between. For a planned stop of the host.
+
+Examples:
+  ferry seal vm1
+  ferry seal --all --timeout 30`,
+    )
+    .action(async (name: string | undefined, options: SealOptions) => {
+      const session = open();
+      const names = await sealed(session, name, options);
+      const timeoutSeconds = options.timeout;
+      const domains = await Promise.all(
+        names.map((one) => session.client.seal(one, { timeoutSeconds })),
+      );
+      session.print(domains, () =>
+        domains.length === 0
+          ? 'No running domain has a mirror'
+          : domains.map((domain) => `Domain '${domain.name}' is sealed and shut off`).join('\n'),
+      );
+    });
+}
+
+const secondsOf = (text: string): number => {
+  if (/^\d{1,4}$/.test(text) && Number(text) <= 3600) return Number(text);
+  throw new InvalidArgumentError('It has to be a whole number of seconds, at most 3600.');
+};
+
+async function sealed(
+  { client }: Session,
+  name: string | undefined,
+  { all }: SealOptions,
+): Promise<readonly string[]> {
+  if ((name === undefined) === (all === undefined))
+    throw new RequestError('INVALID_ARG', 'seal: name one domain, or say --all');
+  if (name !== undefined) return [name];
+  const running = (await client.listDomains()).filter((domain) => domain.id !== null);
+  const chains = await Promise.all(
+    running.map(async ({ uuid }) => [uuid, await client.chain(uuid)] as const),
+  );
+  return chains.flatMap(([uuid, disks]) =>
+    disks.some((disk) => disk.mirror !== null) ? uuid : [],
+  );
 }
 
 function addEndCommands(program: Command, open: () => Session): void {
@@ -100,8 +166,7 @@ function addEndCommands(program: Command, open: () => Session): void {
     .action(async (domain: string, options: UndefineOptions) => {
       const session = open();
       const snapshotsMetadata = options.snapshotsMetadata === true;
-      const nvram =
-        options.nvram === true ? 'remove' : options.keepNvram === true ? 'keep' : null;
+      const nvram = options.nvram === true ? 'remove' : options.keepNvram === true ? 'keep' : null;
       await session.client.undefine(domain, { snapshotsMetadata, nvram });
       session.print({ domain, done: 'undefine' }, () => `Domain '${domain}' has been undefined`);
     });
@@ -180,7 +245,7 @@ function listText(domains: readonly DomainSummary[], { name, uuid }: ListOptions
 }
 
 function noteOf(domain: DomainSummary): string {
-  if (domain.owed !== null) return `start is refused: ${domain.owed}`;
+  if (domain.owed !== null) return domain.owed;
   const numbers = domain.operations.join(', ');
   return domain.operations.length === 0 ? '' : `operation ${numbers}: ferry ops`;
 }

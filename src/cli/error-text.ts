@@ -67,7 +67,7 @@ function intactText({ exit, body: { sourceIntact } }: Told, paint: Paint): reado
     ? [
         paint(
           'warn',
-          '  whether the source is intact is not known here: ferry chain DOMAIN shows its images',
+          '  whether the source is intact is not known here: ferry doctor tells which image is live',
         ),
       ]
     : [paint('good', '  the source is intact: the images named by the XML hold everything')];

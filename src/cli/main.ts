@@ -5,6 +5,8 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 
 import { toJson } from '../http/wire.js';
+import { addDoctorCommand } from './doctor-commands.js';
+import { addGcCommand } from './gc-commands.js';
 import { addDomainCommands } from './domain-commands.js';
 import { errorText, tell } from './error-text.js';
 import { addOperationCommands } from './operation-commands.js';
@@ -17,9 +19,11 @@ DOMAIN is a name, a UUID or an id; DISK is a target such as vda, or the path of 
 
 Examples:
   ferry list --all                          what there is
-  ferry chain vm1                           which image is the live one?
+  ferry doctor                              which images are live, is anything wrong?
+  ferry chain vm1                           what is below the live image?
   ferry move vm1 vda --to /mnt/new          move a disk of the running guest
   ferry ops                                 what is the daemon doing?
+  ferry gc                                  what was left, and can it go?
 
 Exit codes: 0 done, 2 wrong request, 3 no such thing, 4 not in this state, 5 busy or no ferryd,
   6 QEMU or the system refused, 7 a person has to decide, 130 interrupted.`;
@@ -50,6 +54,10 @@ function makeProgram(doing: { text: string }): Command {
       '--run-dir <dir>',
       'run directory of ferryd (default: FERRY_RUN_DIR, or its own default)',
     )
+    .option(
+      '--state-dir <dir>',
+      'state directory of ferryd, for doctor and gc without it (default: FERRY_STATE_DIR, or its own default)',
+    )
     .option('--json', 'results and errors as JSON; sizes are exact, as strings of digits')
     .addHelpText('after', examples)
     .exitOverride()
@@ -61,6 +69,8 @@ function makeProgram(doing: { text: string }): Command {
   addDomainCommands(program, open);
   addSnapshotCommands(program, open);
   addOperationCommands(program, open);
+  addDoctorCommand(program, open);
+  addGcCommand(program, open);
   return program;
 }
 

@@ -1,13 +1,15 @@
 // Operations, their events, and the move of disks: what goes on in the daemon whether we look or not.
 
+import { userInfo } from 'node:os';
 import { resolve } from 'node:path';
 
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 
 import type { DiskView, OperationView, StreamedEvent } from '../host/ferry-host.js';
+import { defaultRotateBytes } from '../host/ferry-host.js';
 import { toJson } from '../http/wire.js';
-import { NeedsOperatorError, NotFoundError, StateError } from '../std/errors.js';
+import { NeedsOperatorError, NotFoundError, RequestError, StateError } from '../std/errors.js';
 import { findDisk } from './domain-commands.js';
 import { eventText } from './event-text.js';
 import { movedText, operationListText, operationText } from './operation-text.js';
@@ -52,6 +54,11 @@ export function addOperationCommands(program: Command, open: () => Session): voi
     .description('move disks of a running domain to another directory')
     .requiredOption('--to <dir>', 'directory on the other storage; file names are kept')
     .option('--detach', 'do not wait: print the operation and return')
+    .option(
+      '--rotate <size>',
+      'size of the live layer above which a fresh one goes on top of it, so that a crash costs no more (256M, 4G, off; default: 1G)',
+      rotateSize,
+    )
     .addOption(progressOption())
     .addHelpText(
       'after',
@@ -71,7 +78,7 @@ Examples:
 function addOpsCommands(program: Command, open: () => Session): void {
   const ops = program
     .command('ops')
-    .description('what the daemon is doing: list, show, wait, cancel');
+    .description('what the daemon is doing: list, show, wait, rotate, cancel, resolve');
 
   ops
     .command('list', { isDefault: true })
@@ -107,6 +114,16 @@ function addOpsCommands(program: Command, open: () => Session): void {
     });
 
   ops
+    .command('rotate')
+    .argument('<number>', 'number of a move', number)
+    .description('put a fresh layer on its disks now, so that a crash costs only what comes after')
+    .action(async (operation: number) => {
+      const session = open();
+      await session.client.rotateOperation(operation);
+      session.print({ operation, done: 'rotate' }, () => `Operation ${operation} is rotated`);
+    });
+
+  ops
     .command('cancel')
     .argument('<number>', 'number of the operation', number)
     .description('end it before its commit step; what it did is undone')
@@ -118,10 +135,86 @@ function addOpsCommands(program: Command, open: () => Session): void {
         () => `Operation ${operation} is being cancelled; what it did is undone`,
       );
     });
+  addResolveCommand(ops, open);
+}
+
+function addResolveCommand(ops: Command, open: () => Session): void {
+  ops
+    .command('resolve')
+    .argument('<number>', 'number of the operation', number)
+    .description('settle an operation that waits for a person, and see how it goes on')
+    .option('--forward', 'go on to its end')
+    .option('--back', 'take back what it did; not possible once its commit step is done')
+    .option('--done', 'you looked: the step that ferryd cannot tell of is done')
+    .option('--not-done', 'you looked: nothing of that step is there')
+    .addOption(progressOption())
+    .addHelpText(
+      'after',
+      `
+'ferry ops show N' says what the operation waits for and where to look.
+Without --done and --not-done the world is asked once more: use that when the cause is mended.
+
+Examples:
+  ferry ops resolve 7 --forward             the storage is back: try again
+  ferry ops resolve 7 --forward --done      the step is done: go on behind it
+  ferry ops resolve 7 --back                leave it, and undo what was done`,
+    )
+    .action((id: number, options: ResolveOptions) => resolveOperation(open(), id, options));
+}
+
+interface ResolveOptions {
+  readonly forward?: true;
+  readonly back?: true;
+  readonly done?: true;
+  readonly notDone?: true;
+  readonly progress: ProgressKind;
+}
+
+async function resolveOperation(
+  session: Session,
+  id: number,
+  { forward, back, done, notDone, progress }: ResolveOptions,
+): Promise<void> {
+  if ((forward === true) === (back === true))
+    throw new RequestError('INVALID_ARG', 'say which way it shall go: --forward or --back');
+  if (done === true && notDone === true)
+    throw new RequestError('INVALID_ARG', '--done and --not-done exclude one another');
+  const was = done === true ? 'done' : notDone === true ? 'absent' : null;
+  const direction = back === true ? 'back' : 'forward';
+  await session.client.resolveOperation(id, { direction, was, by: whoIs() });
+  const ended = await follow(session, id, progress).catch(async (error: unknown) => {
+    const view = await session.client.operation(id);
+    // What was asked for is no failure.
+    if (direction === 'back' && view.status === 'rolled-back') return view;
+    throw error;
+  });
+  if (ended !== null) printEnd(session, ended, progress, () => operationText(ended, session.paint));
+}
+
+/** For the journal: who said so, and who he is when he works as root. */
+function whoIs(): string {
+  const { SUDO_USER: sudo = '' } = process.env;
+  const uid = `uid ${process.getuid?.() ?? '?'}${sudo === '' ? '' : `, sudo by ${sudo}`}`;
+  try {
+    return `${userInfo().username} (${uid})`;
+  } catch {
+    // A uid that no passwd file knows, as in containers.
+    return uid;
+  }
+}
+
+/** A size as qemu-img writes it: powers of 1024. */
+function rotateSize(text: string): bigint | null {
+  if (text === 'off') return null;
+  const [, digits, unit] = /^(\d{1,6})([MGT])$/.exec(text) ?? [];
+  const bytes = BigInt(digits ?? 0) << BigInt({ M: 20, G: 30, T: 40 }[unit ?? 'M'] ?? 20);
+  if (bytes > 0n) return bytes;
+  throw new InvalidArgumentError('It has to be a size such as 256M or 4G, or off.');
 }
 
 interface MoveOptions {
   readonly to: string;
+  readonly rotate?: bigint | null;
   readonly detach?: true;
   readonly progress: ProgressKind;
 }
@@ -136,7 +229,11 @@ async function moveDisks(
   const before = await client.chain(domain);
   const targets = disks.map((disk) => findDisk({ name: domain }, before, disk).target);
   const to = resolve(options.to);
-  const started = await client.startMove(domain, { disks: targets, to });
+  const started = await client.startMove(domain, {
+    disks: targets,
+    to,
+    rotateBytes: options.rotate === undefined ? defaultRotateBytes : options.rotate,
+  });
   if (options.detach === true) {
     const text = `Operation ${started.id} moves ${targets.join(', ')} to ${to}`;
     session.print(started, () => `${text}\n  wait for it: ferry ops wait ${started.id}`);
@@ -203,6 +300,7 @@ async function follow(
   }
   if (interrupted.signal.aborted) return tellInterrupted(id);
   if (last?.status === 'attention') throw attention(last);
+  if (last?.status === 'waiting') throw waiting(last);
   if (last?.status === 'rolled-back') throw rolledBack(last);
   return last;
 }
@@ -241,6 +339,15 @@ function attention({ id, kind, domainName, reason }: OperationView): NeedsOperat
   return new NeedsOperatorError(`${text}; see its steps: ferry ops show ${id}`, {
     operation: id,
     sourceIntact: null,
+  });
+}
+
+function waiting({ id, kind, domainName }: OperationView): StateError {
+  const text = `${kind} of ${domainName}: QEMU is gone; the guest is on its source, which is complete, and operation ${id} goes on at the next start`;
+  return new StateError('OPERATION_INVALID', text, {
+    operation: id,
+    sourceIntact: true,
+    next: [`ferry start ${domainName}`, `ferry ops cancel ${id}`],
   });
 }
 

@@ -1,6 +1,6 @@
 // Operations as text: the list, one of them with its steps, and what a move left behind.
 
-import type { DiskView, OperationView, StepView } from '../host/ferry-host.js';
+import type { CommandHint, DiskView, OperationView, StepView } from '../host/ferry-host.js';
 import type { Paint } from './text.js';
 import { aligned, humanBytes, localTime, plain, shownPercent, table } from './text.js';
 
@@ -18,9 +18,12 @@ export function operationListText(operations: readonly OperationView[]): string 
 }
 
 /** What has to happen for the operation to go on; `-` when it has ended. */
-export function waitsFor(operation: OperationView): string {
+function waitsFor(operation: OperationView): string {
   if (operation.status === 'attention') {
     return `a person: ${operation.reason ?? 'no reason was kept'}`;
+  }
+  if (operation.status === 'waiting') {
+    return `the next start: ferry start ${operation.domainName}`;
   }
   if (operation.status !== 'running') return '-';
   const doing = operation.steps.find((step) => step.mark === 'doing');
@@ -35,21 +38,45 @@ const marks: Readonly<Record<StepView['mark'], string>> = {
 };
 
 export function operationText(operation: OperationView, paint: Paint = plain): string {
-  const { id, kind, domainName, status, reason, startedAt, endedAt, progress, pauses } = operation;
+  const { id, kind, domainName, status, direction, reason, startedAt, endedAt } = operation;
+  const { progress, pauses, story } = operation;
+  // Why it waits for a person stands with what it waits for.
+  const stated = status === 'attention' ? null : reason;
   const facts = [
+    ['what it does', story.what],
     ['started', localTime(Date.parse(startedAt))],
     ...(endedAt === null ? [] : [['ended', localTime(Date.parse(endedAt))]]),
-    ...(reason === null ? [] : [['reason', reason]]),
-    ...(endedAt === null ? [['waits for', waitsFor(operation)]] : []),
+    ...present(direction === 'back' ? 'undone because' : 'reason', stated),
+    ...story.said.map(({ time, by, text }) => [
+      'resolved',
+      `${text}; by ${by}, ${localTime(Date.parse(time))}`,
+    ]),
+    ['so far', story.soFar],
     ...(progress === null ? [] : [['progress', progressText(progress)]]),
+    ...present('now', story.now),
+    ...present('after that', story.next),
+    ...present('waits for', story.waitsFor === story.now ? null : story.waitsFor),
+    ...present('way back', story.wayBack),
     ...pauses.map(({ what, ms }) => ['guest pause', `${msText(ms)} (${what})`]),
   ];
-  const heading = `Operation ${id}: ${kind} of ${domainName}, ${status}`;
+  const goesBack = status === 'running' && direction === 'back' ? ', on its way back' : '';
+  const heading = `Operation ${id}: ${kind} of ${domainName}, ${status}${goesBack}`;
   return [
     paint(status === 'attention' ? 'bad' : 'strong', heading),
     ...aligned(facts).map((line) => `  ${line}`),
     ...stepLines(operation),
+    ...hintLines(story.commands, paint),
   ].join('\n');
+}
+
+const present = (name: string, value: string | null): readonly (readonly string[])[] =>
+  value === null ? [] : [[name, value]];
+
+/** What to type, with what it does behind it. */
+export function hintLines(hints: readonly CommandHint[], paint: Paint): readonly string[] {
+  if (hints.length === 0) return [];
+  const lines = aligned(hints.map(({ type, why }) => [type, `# ${why}`]));
+  return ['  type:', ...lines.map((line) => paint('strong', `    ${line}`))];
 }
 
 /** The steps with a line drawn where undoing turns into finishing. */
@@ -91,6 +118,7 @@ export function movedText(
     '  The old images are a point-in-time copy of the moment of the switch, no way back:',
     '  what the guest wrote since is not in them. Do not start a guest from them.',
     ...old.map((path) => `    ${path}`),
+    "  When they are needed no more: 'ferry gc' says how they go.",
   ];
   return [
     `Operation ${operation.id}: moved ${moved.join(', ')} of ${operation.domainName}`,

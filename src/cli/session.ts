@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 
-import { defaultRunDir } from '../host/run-dir.js';
+import { defaultRunDir, defaultStateDir } from '../host/run-dir.js';
 import type { FerryClient } from '../http/client.js';
 import { ferryClient } from '../http/client.js';
 import { toJson } from '../http/wire.js';
@@ -14,6 +14,8 @@ import { coloured, plain } from './text.js';
 
 export interface Session {
   readonly client: FerryClient;
+  readonly runDir: string;
+  readonly stateDir: string;
   readonly json: boolean;
   readonly paint: Paint;
   /** Prints a result: `value` with `--json`, else its text. */
@@ -24,6 +26,7 @@ export interface Session {
 
 export interface GlobalOptions {
   readonly runDir?: string;
+  readonly stateDir?: string;
   readonly json?: true;
 }
 
@@ -33,6 +36,8 @@ export function openSession(options: GlobalOptions): Session {
   const write = (line: string): void => void process.stdout.write(`${line}\n`);
   return {
     client: ferryClient(join(runDir, 'ferry.sock')),
+    runDir,
+    stateDir: resolve(options.stateDir ?? defaultStateDir()),
     json,
     paint: paintFor(process.stdout),
     print: (value, describe) => write(json ? toJson(value, 2) : describe()),

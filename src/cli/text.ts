@@ -36,11 +36,12 @@ export function localTime(ms: number): string {
   return new Date(shifted).toISOString().slice(0, 19).replace('T', ' ');
 }
 
-/** `1m50s`, for a person: two units at most. */
+/** `1m50s`, `3d04h`, for a person: two units at most. */
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
   const [h, m, s] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
   const pad = (n: number): string => String(n).padStart(2, '0');
+  if (h >= 48) return `${Math.floor(h / 24)}d${pad(h % 24)}h`;
   if (h > 0) return `${h}h${pad(m)}m`;
   return m > 0 ? `${m}m${pad(s)}s` : `${s}s`;
 }

@@ -1,7 +1,7 @@
 // The process of `ferryd`: wires a host to its doors, settles what a former daemon left, and says `ready`.
 
 import { randomUUID } from 'node:crypto';
-import { chmod, mkdir, readFile } from 'node:fs/promises';
+import { chmod, chown, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { pino } from 'pino';
@@ -11,30 +11,43 @@ import { EventLog } from '../host/event-log.js';
 import { ferryHost } from '../host/ferry.js';
 import { Host } from '../host/host.js';
 import { libvirtHost } from '../host/libvirt.js';
+import { XmlCopies } from '../host/xml-copies.js';
 import { autostart, recover } from '../host/recover.js';
-import { serveHttp } from '../http/server.js';
 import { hostImages } from '../image/qemu-img.js';
 import type { Journal } from '../journal/journal.js';
+import { lockRunDir } from '../journal/lock.js';
 import { openJournal } from '../journal/sqlite.js';
 import { listen } from '../rpc/listen.js';
-import { messageOf } from '../std/errors.js';
+import { codes, FerryError, messageOf } from '../std/errors.js';
 import type { DaemonOptions } from './options.js';
-import { parseOptions } from './options.js';
+import type { ServiceManager } from './notify.js';
+import { serviceManager } from './notify.js';
+import { parseOptions, Shown } from './options.js';
 
-/** Runs until SIGTERM or SIGINT. Exit code 1 when it cannot start, with the reason as its last line. */
+/** Runs until SIGTERM or SIGINT. When it cannot start, its last line on stderr says why; exit codes: docs/daemon.md. */
 export async function main(argv: readonly string[]): Promise<void> {
   const version = await ownVersion();
   const log = pino(
     { level: 'info', base: { pid: process.pid } },
     pino.destination({ dest: 2, sync: true }),
   );
+  const manager = serviceManager(process.env, (problem) =>
+    log.warn({ problem }, 'the service manager cannot be told'),
+  );
   try {
     const options = parseOptions(argv, version);
     log.level = options.logLevel;
-    await serve(options, version, log);
+    await serve(options, version, log, manager);
   } catch (error) {
-    log.fatal({ error: messageOf(error) }, 'cannot start');
-    process.exitCode = 1;
+    if (error instanceof Shown) process.exit(0);
+    const exit = codes[error instanceof FerryError ? error.code : 'INTERNAL_ERROR'].exit;
+    const text = messageOf(error);
+    if (process.stderr.isTTY) process.stderr.write(`ferryd: ${text}\n`);
+    else log.fatal({ error: text, exit, ...(exit === BUG ? { bug: error } : {}) }, 'cannot start');
+    manager.tell(`STATUS=cannot start: ${text}`);
+    await manager.stopping();
+    // Monitors may be open already, and would keep the process.
+    process.exit(exit);
   }
 }
 
@@ -46,16 +59,20 @@ async function ownVersion(): Promise<string> {
     : 'unknown';
 }
 
-async function serve(options: DaemonOptions, version: string, log: Logger): Promise<void> {
+async function serve(
+  options: DaemonOptions,
+  version: string,
+  log: Logger,
+  manager: ServiceManager,
+): Promise<void> {
   const { runDir, stateDir } = options;
-  // Only its user may look in; the sockets' own modes say who may talk.
-  await mkdir(runDir, { recursive: true, mode: 0o711 });
-  await mkdir(stateDir, { recursive: true, mode: 0o700 });
-  // Another user's QEMU passes through to its UEFI variables, and can list nothing on its way.
-  if (options.qemuUser !== null) await chmod(stateDir, 0o711);
+  // Both are ours alone from here on, and the journal can be written: no guest has been touched yet.
+  const runLock = lockRunDir(runDir);
   log.info({ version, runDir, stateDir, emulator: options.emulator }, 'starts');
   const nowMs = Date.now;
   const journal = openJournal({ stateDir, nowMs });
+  // Another user's QEMU passes through to its UEFI variables, and can list nothing on its way.
+  if (options.qemuUser !== null) await chmod(stateDir, 0o711);
   const emulator = await emulatorFacts(options.emulator, join(stateDir, 'cache'));
   const known = await Known.over(journal);
   const config = { ...options, log, nowMs, newUuid: randomUUID };
@@ -66,30 +83,57 @@ async function serve(options: DaemonOptions, version: string, log: Logger): Prom
   );
   await host.operations.load();
   const events = await EventLog.over(known, nowMs);
+  const copies = new XmlCopies(config, known);
   await recover(host);
 
   const libvirt = libvirtHost(host);
   const onBug = (error: unknown, where: string): void =>
     log.error({ where, error: error instanceof Error ? error.stack : String(error) }, 'bug');
   const rpc = await listen({ directory: runDir, host: libvirt, onBug });
+  const socketPath = join(runDir, 'ferry.sock');
+  // Loaded only now: it is a large part of our start, and guests may have waited for `recover`.
+  const { serveHttp } = await import('../http/server.js');
   const http = await serveHttp(ferryHost(host, events, version), {
-    socketPath: join(runDir, 'ferry.sock'),
+    socketPath,
     mode: 0o600,
     onInternalError: onBug,
   });
+  if (options.socketGid !== null) await letIn(options.socketGid, [rpc.path, socketPath]);
+  host.retryOwed(options.mirrorRetryMs);
+  host.watchMoves(WATCH_MOVES_MS);
   void autostart(host).catch((error: unknown) =>
     log.error({ error: messageOf(error) }, 'autostart failed'),
   );
   log.info({ version, runDir, stateDir, libvirt: rpc.path, qemu: emulator.version }, 'ready');
+  manager.tell('READY=1', `STATUS=${wellStatus}`);
+  host.interrupted.onTrouble((trouble) => manager.tell(`STATUS=${trouble ?? wellStatus}`));
 
   await ended();
   log.info('ends; guests go on');
+  const told = manager.stopping();
   await Promise.all([http.close(), rpc.close()]);
   await host.close();
+  await copies.close();
   await journal[Symbol.asyncDispose]();
+  runLock.close();
+  await told;
   // An operation under way goes on from its journal when the next daemon starts.
   process.exit(0);
 }
+
+/** `libvirt-sock-ro` is not for one group: as root's it is everybody's to look through. */
+async function letIn(gid: number, sockets: readonly string[]): Promise<void> {
+  for (const path of sockets) {
+    await chown(path, -1, gid);
+    await chmod(path, 0o660);
+  }
+}
+
+const BUG = codes.INTERNAL_ERROR.exit;
+const wellStatus = 'answers';
+
+/** How often the live layers of moves are looked at: what a guest writes in that time is not worth more. */
+const WATCH_MOVES_MS = 2000;
 
 async function hostUuid(journal: Journal): Promise<string> {
   const found = await journal.setting('host-uuid');

@@ -1,10 +1,9 @@
 // What `ferryd` is told on its command line and by its environment.
 
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
-import { defaultRunDir } from '../host/run-dir.js';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { defaultRunDir, defaultStateDir } from '../host/run-dir.js';
 import { RequestError } from '../std/errors.js';
 
 export interface DaemonOptions {
@@ -13,18 +12,14 @@ export interface DaemonOptions {
   readonly emulator: string;
   readonly qemuUser: { readonly uid: number; readonly gid: number } | null;
   readonly sandbox: boolean;
+  /** Who may use the sockets besides the daemon's own user; null: nobody. */
+  readonly socketGid: number | null;
   readonly logLevel: string;
+  /** How often a mirror whose destination was missing is tried again. */
+  readonly mirrorRetryMs: number;
 }
 
 const isRoot = (): boolean => process.getuid?.() === 0;
-
-function defaultStateDir(): string {
-  const env = process.env;
-  const own = isRoot()
-    ? '/var/lib/blockferry'
-    : join(env['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'blockferry');
-  return env['FERRY_STATE_DIR'] ?? own;
-}
 
 export function parseOptions(argv: readonly string[], version: string): DaemonOptions {
   const command = new Command('ferryd')
@@ -46,28 +41,67 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
       '--qemu-user <name>',
       'run QEMU as this user (only as root); images must be accessible to it',
     )
+    .option(
+      '--socket-group <name>',
+      'let this group use the sockets: its members may do all that the daemon can',
+    )
     .option('--no-sandbox', 'start QEMU without its seccomp filter')
-    .option('--log-level <level>', 'debug, info, warn or error', 'info')
+    .option(
+      '--mirror-retry <seconds>',
+      'how often a mirror whose destination was missing is tried again',
+      seconds,
+      10,
+    )
+    .addOption(
+      new Option('--log-level <level>').choices(['debug', 'info', 'warn', 'error']).default('info'),
+    )
     .addHelpText(
       'after',
       '\nA libvirt client reaches it with: virsh -c "qemu+unix:///system?socket=RUN_DIR/libvirt-sock"',
     );
-  command.parse([...argv], { from: 'user' });
+  parse(command, argv);
   const given = command.opts<{
     runDir?: string;
     stateDir: string;
     emulator: string;
     qemuUser?: string;
+    socketGroup?: string;
     sandbox: boolean;
     logLevel: string;
+    mirrorRetry: number;
   }>();
+  const { mirrorRetry, ...rest } = given;
   return {
-    ...given,
+    ...rest,
+    mirrorRetryMs: mirrorRetry * 1000,
     // Both go into command lines of processes that outlive us.
     runDir: resolve(given.runDir ?? defaultRunDir()),
     stateDir: resolve(given.stateDir),
     qemuUser: given.qemuUser === undefined ? null : userNamed(given.qemuUser),
+    socketGid: given.socketGroup === undefined ? null : groupNamed(given.socketGroup),
   };
+}
+
+/** Help or version were asked for, and printed. */
+export class Shown extends Error {}
+
+function parse(command: Command, argv: readonly string[]): void {
+  // What is wrong is told by our caller, as everything that keeps us from starting.
+  command.exitOverride().configureOutput({ writeErr: () => undefined });
+  try {
+    command.parse([...argv], { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) throw new Shown();
+    const wrong = error.message.replace(/^error: |\.$/g, '');
+    throw new RequestError('INVALID_ARG', `start: ${wrong}; see ferryd --help`, { cause: error });
+  }
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (value > 0 && value <= 86_400) return value;
+  throw new InvalidArgumentError('It has to be a number of seconds, at most 86400.');
 }
 
 /** passwd(5); Node has no getpwnam. */
@@ -77,11 +111,25 @@ function userNamed(name: string): { readonly uid: number; readonly gid: number }
       'CONFIG_UNSUPPORTED',
       `--qemu-user ${name}: only root can start QEMU as another user`,
     );
-  const line = readFileSync('/etc/passwd', 'utf8')
-    .split('\n')
-    .find((one) => one.startsWith(`${name}:`));
-  const fields = line?.split(':');
+  const fields = fieldsOf('/etc/passwd', name);
   if (fields === undefined)
     throw new RequestError('CONFIG_UNSUPPORTED', `--qemu-user ${name}: there is no such user`);
   return { uid: Number(fields[2]), gid: Number(fields[3]) };
 }
+
+/** group(5). */
+function groupNamed(name: string): number {
+  const fields = fieldsOf('/etc/group', name);
+  if (fields === undefined)
+    throw new RequestError(
+      'CONFIG_UNSUPPORTED',
+      `--socket-group ${name}: there is no such group in /etc/group; make it: groupadd --system ${name}`,
+    );
+  return Number(fields[2]);
+}
+
+const fieldsOf = (file: string, name: string): readonly string[] | undefined =>
+  readFileSync(file, 'utf8')
+    .split('\n')
+    .find((line) => line.startsWith(`${name}:`))
+    ?.split(':');

@@ -2,12 +2,13 @@
 // applied in the same transaction as the journal entry that made it true. Pure: `applyChange` is the only way to a new record.
 
 import type { Image, StorageSource } from '../block/layer.js';
-import { sameSource } from '../block/layer.js';
+import { localPath, sameSource } from '../block/layer.js';
 import { assert } from '../std/assert.js';
 import type { Definition } from './definition.js';
 import type { Disk, DiskMirror } from './disk.js';
 import { imagesOf } from './disk.js';
 import type { DomainEvent } from './events.js';
+import { mapOwed, owedAfterStop, owedBut, withOwed } from './owed.js';
 import type { Snapshot } from './snapshot.js';
 import type { DomainState } from './state.js';
 
@@ -30,6 +31,30 @@ export interface MirrorRecord {
   /** Whether a `ferry move` owns it; otherwise a libvirt client asked for it. */
   readonly move: boolean;
   readonly problem: MirrorProblem | null;
+  /** Ended softly while its guest stood still: both sides are equal from then on. */
+  readonly sealed?: true;
+}
+
+/** Size and time of a file, by which it is seen whether somebody touched it. */
+export interface FileStamp {
+  readonly sizeBytes: bigint;
+  readonly modifiedNs: bigint;
+}
+
+/**
+ * A mirror whose QEMU ended. The source has everything; the next start makes the target's top layer anew and takes the
+ * mirror up again before the guest runs (design §4, laws 1 and 2).
+ */
+export interface OwedMirror {
+  readonly record: MirrorRecord;
+  /** The layer that it mirrored. */
+  readonly source: StorageSource;
+  /** The mirror's target, as it was, and the chain below it. Without indexes. */
+  readonly image: Image;
+  readonly below: readonly Image[];
+  readonly sinceSeconds: number;
+  /** Set when it was sealed and nobody touched either side since then, if these still are what is there. */
+  readonly stamp: { readonly source: FileStamp; readonly image: FileStamp } | null;
 }
 
 /** A domain that has a QEMU process. */
@@ -68,15 +93,20 @@ export interface DomainRecord {
   readonly lastState: DomainState;
   /** The whole chain of each disk as it was last known: a start uses it, never a header alone (design §4), and refuses when they differ (law 7). */
   readonly chains: readonly RecordedChain[];
-  /** Set when QEMU died with a mirror on: `start` is refused with this text (owed mirrors). */
-  readonly owed: string | null;
+  /** Mirrors that ended with a QEMU and are to be taken up again; one a disk at most. */
+  readonly owed: readonly OwedMirror[];
 }
 
-/** Law 13: an image that must not be opened writably although nobody has it open. */
+/**
+ * Law 13: an image that must not be opened writably although nobody has it open. `sealed`: it lies below the live one;
+ * kept only where no record says so (of a transient domain that ended).
+ */
 export interface ImageRole {
   readonly path: string;
-  readonly role: 'stale' | 'unfinished';
+  readonly role: 'stale' | 'unfinished' | 'sealed';
+  /** UUID, and the name that it had. */
   readonly domain: string;
+  readonly domainName: string;
   readonly target: string;
   /** The image that is live for that disk instead. */
   readonly live: string;
@@ -99,11 +129,18 @@ export type Change =
       readonly startTicks: number;
       readonly definition: Definition | null;
     }
-  | { readonly change: 'stop'; readonly state: DomainState; readonly owed: string | null }
+  /** Its QEMU is no more. A persistent domain owes its mirrors from now on. */
+  | { readonly change: 'stop'; readonly state: DomainState; readonly nowSeconds: number }
   | { readonly change: 'state'; readonly state: DomainState }
   | { readonly change: 'rebooting'; readonly on: boolean }
-  /** What a start has to know, or null once that is settled. */
-  | { readonly change: 'owed'; readonly owed: string | null }
+  | { readonly change: 'owe'; readonly owed: OwedMirror }
+  | { readonly change: 'settle-owed'; readonly target: string }
+  | {
+      readonly change: 'stamp';
+      readonly target: string;
+      readonly source: FileStamp;
+      readonly image: FileStamp;
+    }
   | { readonly change: 'next-index'; readonly nextIndex: number }
   /** The disk now reads and writes `images` (active first). The persistent definition follows iff it named `was`. */
   | {
@@ -123,39 +160,68 @@ export type Change =
       readonly target: string;
       readonly problem: MirrorProblem | null;
     }
+  /** Of a mirror, or of one that is owed. */
   | { readonly change: 'mirror-owner'; readonly target: string; readonly snapshot: string | null }
+  | { readonly change: 'mirror-sealed'; readonly target: string }
+  /** It is over, and nothing is owed of it. */
   | { readonly change: 'mirror-end'; readonly target: string }
   | { readonly change: 'put-snapshot'; readonly snapshot: Snapshot; readonly current: boolean }
   | { readonly change: 'delete-snapshot'; readonly name: string }
   | { readonly change: 'current-snapshot'; readonly name: string | null }
-  | { readonly change: 'role'; readonly role: ImageRole }
+  /** `since`: as the role says; or the time of this commit; or that of the role which the image has already. */
+  | { readonly change: 'role'; readonly role: ImageRole; readonly since?: 'commit' | 'kept' }
+  /** Snapshot objects that name images which moved name the new places from now on. */
+  | {
+      readonly change: 'moved-images';
+      readonly target: string;
+      readonly moved: readonly { readonly path: string; readonly image: Image }[];
+    }
+  /**
+   * The rest of another operation's plan is another one: from step `from` on, of which the first `done` are done.
+   * `plan` is a Plan (plan/step), which is only data here.
+   */
+  | {
+      readonly change: 'replan';
+      readonly operation: number;
+      readonly from: number;
+      readonly done: number;
+      readonly plan: object;
+    }
   | { readonly change: 'forget-role'; readonly path: string }
   | { readonly change: 'event'; readonly event: DomainEvent };
 
 /**
  * The record after `change`; null when nothing is left of the domain (undefined while off, or a transient one that stopped).
- * Roles and events belong to the host, not to a record, and leave it as it is.
+ * Roles, events and plans belong to the host, not to a record, and leave it as it is.
  */
 export function applyChange(record: DomainRecord | null, change: Change): DomainRecord | null {
-  if (change.change === 'role' || change.change === 'forget-role' || change.change === 'event')
-    return record;
+  if (isOfTheHost(change)) return record;
   if (change.change === 'define') return define(record, change.definition, change.chains);
   if (change.change === 'start') return start(record, change.live);
   // A transient domain may be gone with its QEMU before its operation is undone: then nothing is left to change.
   if (record === null) return null;
   switch (change.change) {
     case 'undefine':
-      return record.live === null
-        ? null
-        : { ...record, persistent: null, autostart: false, owed: null };
-    case 'owed':
-      return { ...record, owed: change.owed };
+      return record.live === null ? null : { ...record, persistent: null, autostart: false };
+    case 'owe':
+      return { ...record, owed: [...owedBut(record, change.owed.record.target), change.owed] };
+    case 'settle-owed':
+      return { ...record, owed: owedBut(record, change.target) };
+    case 'stamp': {
+      const { target, source, image } = change;
+      return mapOwed(record, target, (owed) => ({ ...owed, stamp: { source, image } }));
+    }
     case 'autostart':
       return { ...record, autostart: change.on };
     case 'stop':
       return record.persistent === null
         ? null
-        : { ...record, live: null, lastState: change.state, owed: change.owed };
+        : {
+            ...record,
+            live: null,
+            lastState: change.state,
+            owed: owedAfterStop(record, change.nowSeconds),
+          };
     case 'put-snapshot':
       return {
         ...record,
@@ -165,6 +231,8 @@ export function applyChange(record: DomainRecord | null, change: Change): Domain
         ],
         currentSnapshot: change.current ? change.snapshot.name : record.currentSnapshot,
       };
+    case 'moved-images':
+      return { ...record, snapshots: record.snapshots.map((one) => afterMove(one, change)) };
     case 'delete-snapshot':
       return deleteSnapshot(record, change.name);
     case 'current-snapshot':
@@ -174,6 +242,23 @@ export function applyChange(record: DomainRecord | null, change: Change): Domain
     default:
       return changeLive(record, change);
   }
+}
+
+type HostChange = Extract<Change, { readonly change: 'role' | 'forget-role' | 'event' | 'replan' }>;
+
+const isOfTheHost = (change: Change): change is HostChange =>
+  ['role', 'forget-role', 'event', 'replan'].includes(change.change);
+
+function afterMove(
+  snapshot: Snapshot,
+  { target, moved }: Extract<Change, { readonly change: 'moved-images' }>,
+): Snapshot {
+  const disks = snapshot.disks.map((disk) => {
+    const path = disk.image === null ? null : localPath(disk.image.source);
+    const found = disk.name === target ? moved.find((one) => one.path === path) : undefined;
+    return found === undefined ? disk : { ...disk, image: found.image };
+  });
+  return disks.every((disk, i) => disk === snapshot.disks[i]) ? snapshot : { ...snapshot, disks };
 }
 
 function define(
@@ -191,7 +276,7 @@ function define(
     currentSnapshot: null,
     lastState: { state: 'shutoff', reason: 'unknown' },
     chains: [],
-    owed: null,
+    owed: [],
   };
   // While it runs, what is open counts, not what was read now.
   return {
@@ -213,7 +298,7 @@ function start(record: DomainRecord | null, live: LiveRecord): DomainRecord {
     currentSnapshot: null,
     lastState: { state: 'shutoff', reason: 'unknown' },
     chains: [],
-    owed: null,
+    owed: [],
   };
   const chains = live.definition.disks.flatMap((disk) =>
     disk.source === null
@@ -225,7 +310,7 @@ function start(record: DomainRecord | null, live: LiveRecord): DomainRecord {
           },
         ],
   );
-  return { ...(record ?? transient), live, chains, owed: null };
+  return { ...(record ?? transient), live, chains };
 }
 
 /** Children of the deleted snapshot get its parent; if it was current, its parent becomes current (virDomainSnapshotDelete METADATA_ONLY). */
@@ -296,7 +381,7 @@ function mapDisk(definition: Definition, target: string, change: (disk: Disk) =>
   };
 }
 
-type LiveChange = Extract<
+export type LiveChange = Extract<
   Change,
   {
     readonly change:
@@ -308,11 +393,13 @@ type LiveChange = Extract<
       | 'mirror-ready'
       | 'mirror-problem'
       | 'mirror-owner'
+      | 'mirror-sealed'
       | 'mirror-end';
   }
 >;
 
-function changeLive(record: DomainRecord, change: LiveChange): DomainRecord {
+function changeLive(before: DomainRecord, change: LiveChange): DomainRecord {
+  const record = withOwed(before, change);
   // A QEMU that died in between took all of this with it.
   return record.live === null ? record : { ...record, live: liveAfter(record.live, change) };
 }
@@ -351,6 +438,8 @@ function liveAfter(live: LiveRecord, change: LiveChange): LiveRecord {
       return withMirror(change.target, { problem: change.problem });
     case 'mirror-owner':
       return withMirror(change.target, { snapshot: change.snapshot });
+    case 'mirror-sealed':
+      return withMirror(change.target, { sealed: true });
     case 'mirror-end': {
       const definition = withDisk(change.target, (disk) => ({ ...disk, mirror: null }));
       return { ...live, mirrors: mirrorsBut(change.target), definition };

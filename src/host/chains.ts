@@ -9,7 +9,7 @@ import { localPath, sameSource, showSource } from '../block/layer.js';
 import type { Definition } from '../domain/definition.js';
 import type { Disk } from '../domain/disk.js';
 import { imagesOf } from '../domain/disk.js';
-import type { DomainRecord, RecordedChain } from '../domain/record.js';
+import type { ImageRole, RecordedChain } from '../domain/record.js';
 import type { ImageStore } from '../image/store.js';
 import { RequestError, StateError, SystemError } from '../std/errors.js';
 import type { Known } from './context.js';
@@ -205,40 +205,55 @@ const sameImages = (a: readonly Image[], b: readonly Image[]): boolean =>
 const show = (images: readonly Image[]): string =>
   images.map((image) => showSource(image.source)).join(' ← ');
 
+export interface RolesAsked {
+  readonly known: Known;
+  readonly images: ImageStore;
+  /** Those that are stored, and those of moves that wait. */
+  readonly roles: readonly ImageRole[];
+}
+
 /**
- * Law 13 for a domain that is about to open its images: none of them is stale or unfinished for its disk, and none that
- * it writes is open in another domain.
+ * Law 13 for a domain that is about to open its images: none that it writes is stale, unfinished or sealed below
+ * another, and none is open in another domain.
  */
-export function checkRoles(known: Known, uuid: string, definition: Definition): void {
+export async function checkRoles(asked: RolesAsked, definition: Definition): Promise<void> {
   for (const disk of definition.disks) {
     for (const [i, image] of imagesOf(disk).entries()) {
       const path = localPath(image.source);
       if (path === null) continue;
-      const role = known
-        .roles()
-        .find((r) => r.path === path && r.domain === uuid && r.target === disk.target);
       // A base that became stale as a top may still be sealed below the live image; only the top is written.
-      if (i === 0 && role !== undefined) throw wrongImage(definition.name, disk, role);
-      checkOthers(known, uuid, disk, path, i === 0 && !disk.readonly && !disk.shareable);
+      if (i === 0 && !disk.readonly) await checkRole(asked, definition, disk, path);
+      const writes = i === 0 && !disk.readonly && !disk.shareable;
+      checkOthers(asked.known, definition.uuid, disk, path, writes);
     }
   }
 }
 
-function wrongImage(
-  domain: string,
+async function checkRole(
+  { images, roles }: RolesAsked,
+  { uuid, name }: Definition,
   disk: Disk,
-  role: {
-    readonly path: string;
-    readonly role: string;
-    readonly sinceSeconds: number;
-    readonly live: string;
-  },
-): StateError {
+  path: string,
+): Promise<void> {
+  for (const role of roles) {
+    const isSameDisk =
+      role.target === disk.target && (role.domain === uuid || role.domainName === name);
+    // Half an image is nobody's; an old one may have become the image of another domain on purpose.
+    if (role.path !== path || !(isSameDisk || role.role === 'unfinished')) continue;
+    const bornMs = (await images.stat(path))?.bornMs ?? 0;
+    // Another file has come to be at that path since.
+    if (bornMs > (role.sinceSeconds + 1) * 1000) continue;
+    throw wrongImage(name, disk, role);
+  }
+}
+
+function wrongImage(domain: string, disk: Disk, role: ImageRole): StateError {
   const since = new Date(role.sinceSeconds * 1000).toISOString();
-  const what =
-    role.role === 'stale'
-      ? `is stale since ${since}`
-      : `is the unfinished destination of a mirror that ended ${since}`;
+  const what = {
+    stale: `is stale since ${since}`,
+    unfinished: `is the unfinished destination of a mirror or a move that ended ${since}`,
+    sealed: 'lies below the live image, and writing to it would damage that',
+  }[role.role];
   return new StateError(
     'OPERATION_INVALID',
     `image ${role.path} of disk '${disk.target}' of domain '${domain}' ${what}; the live image is ${role.live}: name that one`,
@@ -265,14 +280,5 @@ function checkOthers(known: Known, uuid: string, disk: Disk, path: string, write
         { from: 'qemu' },
       );
     }
-  }
-}
-
-/** What a record says that a start must respect before it looks at anything. */
-export function checkOwed(record: DomainRecord): void {
-  if (record.owed !== null) {
-    throw new StateError('OPERATION_INVALID', `start ${record.name}: ${record.owed}`, {
-      sourceIntact: true,
-    });
   }
 }

@@ -1,12 +1,9 @@
 // The verbs of a domain's life: define, undefine, create, start, stop and the small ones between.
 
-import type { Layer } from '../block/layer.js';
 import { assignDevices } from '../domain/assign.js';
 import type { Definition, ParseContext } from '../domain/definition.js';
-import type { Disk } from '../domain/disk.js';
-import { imagesOf } from '../domain/disk.js';
 import { parseDefinition } from '../domain/parse.js';
-import type { DomainRecord, LiveRecord, RecordedChain } from '../domain/record.js';
+import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import {
   planAutostart,
   planDefine,
@@ -19,12 +16,15 @@ import {
 } from '../plan/lifecycle.js';
 import { isRefusal, needLive, refuse } from '../plan/refuse.js';
 import type { OperationRecord } from '../journal/journal.js';
+import type { Plan } from '../plan/step.js';
 import { FerryError, StateError, messageOf } from '../std/errors.js';
-import { chainsOf, checkOwed, checkRoles, resolveChains } from './chains.js';
+import { chainsOf, checkRoles, resolveChains } from './chains.js';
 import { filesOf } from './context.js';
 import { accelObstacle, canonicalMachine } from './emulator.js';
 import type { Host } from './host.js';
 import { launchPlan } from './launch.js';
+import type { MirrorsAtStart } from './owed.js';
+import { openMoves, resumeMoves, rolesOfMoves, takeMovesBack, takeUp } from './owed.js';
 import { checkTargets } from './targets.js';
 
 /** Facts of this host that a definition is completed with. */
@@ -40,6 +40,25 @@ export function parseContext(host: Host): ParseContext {
 
 const parse = (host: Host, xml: string): Definition =>
   assignDevices(parseDefinition(xml, parseContext(host)));
+
+/**
+ * A transient domain that ended in the middle of a move and is created again, without a UUID of its own, on the live
+ * image of that move, is that domain: the move goes on (law 13).
+ */
+async function parseTransient(host: Host, xml: string): Promise<Definition> {
+  let hasOwnUuid = true;
+  const context = parseContext(host);
+  const newUuid = (): string => {
+    hasOwnUuid = false;
+    return context.newUuid();
+  };
+  const definition = assignDevices(parseDefinition(xml, { ...context, newUuid }));
+  if (hasOwnUuid || host.known.named(definition.name) !== null) return definition;
+  const move = (await openMoves(host)).find(
+    ({ plan }) => plan.domainName === definition.name && host.known.find(plan.domain) === null,
+  );
+  return move === undefined ? definition : { ...definition, uuid: move.plan.domain };
+}
 
 /** QEMU's own prefix, as libvirt uses it (virDomainNetGenerateMAC). */
 const newMac = (uuid: string): string =>
@@ -87,6 +106,8 @@ export async function undefineDomain(
   uuid: string,
   { snapshotsMetadata, nvram }: Undefine,
 ): Promise<void> {
+  // With it ends what waits for its next start, which will not come.
+  if (snapshotsMetadata && host.known.domain(uuid).live === null) await takeMovesBack(host, uuid);
   await host.operate(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
     if (record.persistent === null) return refuse(invalid('cannot undefine transient domain'));
@@ -95,12 +116,22 @@ export async function undefineDomain(
         invalid(`cannot delete inactive domain with ${record.snapshots.length} snapshots`),
       );
     }
+    if (record.live === null && record.owed.length > 0 && !snapshotsMetadata) {
+      const disks = record.owed.map((owed) => owed.record.target).join(', ');
+      return refuse(
+        invalid(
+          `cannot delete inactive domain whose mirror of ${disks} is to be taken up again; --snapshots-metadata gives it up`,
+        ),
+      );
+    }
     const variables = nvramOf(host, record.persistent);
     if (variables === null || (await host.context.images.stat(variables)) === null)
       return planUndefine(record, null);
     if (nvram === null)
       return refuse(
-        invalid(`cannot undefine domain with nvram; say --nvram to remove ${variables}, or --keep-nvram`),
+        invalid(
+          `cannot undefine domain with nvram; say --nvram to remove ${variables}, or --keep-nvram`,
+        ),
       );
     return planUndefine(record, nvram === 'remove' ? variables : null);
   });
@@ -111,8 +142,9 @@ const nvramOf = (host: Host, { os, uuid, name }: Definition): string | null =>
 
 export interface StartHow {
   readonly paused: boolean;
+  readonly mirrors: MirrorsAtStart;
   /** UEFI variables anew from their template. */
-  readonly resetNvram?: boolean;
+  readonly resetNvram: boolean;
 }
 
 /** A persistent domain (virDomainCreate). */
@@ -122,16 +154,16 @@ export async function startDomain(host: Host, uuid: string, how: StartHow): Prom
     const record = known ?? host.known.domain(uuid);
     if (record.live !== null) return refuse(invalid('domain is already running'));
     if (record.persistent === null) return refuse(invalid('domain has no definition'));
-    checkOwed(record);
     await checkSettled(host, uuid);
-    return await planLaunch(host, 'start', record.persistent, record.chains, how);
+    return await planLaunch(host, 'start', record.persistent, record, how);
   });
+  await resumeMoves(host, uuid);
   return host.known.domain(uuid);
 }
 
 /** A transient domain, or a persistent one with its definition given once more (virDomainCreateXML). */
 export async function createDomain(host: Host, xml: string, how: StartHow): Promise<DomainRecord> {
-  const definition = parse(host, xml);
+  const definition = await parseTransient(host, xml);
   const { uuid, name } = definition;
   checkIdentity(host, definition);
   const claimed = host.claims.get(name);
@@ -143,13 +175,13 @@ export async function createDomain(host: Host, xml: string, how: StartHow): Prom
     await host.operate(uuid, async (record) => {
       checkIdentity(host, definition);
       if (record?.live != null) return refuse(invalid(`domain is already active as '${name}'`));
-      if (record !== null) checkOwed(record);
       await checkSettled(host, uuid);
-      return await planLaunch(host, 'create', definition, [], how);
+      return await planLaunch(host, 'create', definition, record, how);
     });
   } finally {
     host.claims.delete(name);
   }
+  await resumeMoves(host, uuid);
   return host.known.domain(uuid);
 }
 
@@ -170,7 +202,8 @@ async function settleWaiting(host: Host, uuid: string): Promise<void> {
 
 /** What an operation of its last QEMU left half-way is brought to an end first: its images are not at rest before. */
 async function checkSettled(host: Host, uuid: string): Promise<void> {
-  const [found] = await openOf(host, uuid);
+  const waiting = new Set((await openMoves(host)).map(({ operation }) => operation));
+  const found = (await openOf(host, uuid)).find(({ id }) => !waiting.has(id));
   if (found !== undefined) throw unsettled(found);
 }
 
@@ -195,16 +228,20 @@ async function planLaunch(
   host: Host,
   operation: 'start' | 'create',
   definition: Definition,
-  recorded: readonly RecordedChain[],
+  record: DomainRecord | null,
   how: StartHow,
 ) {
   const { context, known } = host;
   const obstacle = accelObstacle(host.emulator, definition.type);
   if (obstacle !== null) return refuse(obstacle);
-  checkRoles(known, definition.uuid, definition);
+  const roles = [...known.roles(), ...(await rolesOfMoves(host))];
+  await checkRoles({ known, images: context.images, roles }, definition);
+  // One given anew brings its own chain; what is recorded is of the definition that we have.
+  const recorded = operation === 'start' ? (record?.chains ?? []) : [];
   const resolved = await resolveChains(context.images, definition, recorded);
-  checkRoles(known, definition.uuid, resolved);
-  const { disks, nextIndex } = withIndexes(resolved.disks);
+  await checkRoles({ known, images: context.images, roles }, resolved);
+  const taken = await takeUp(host, record, resolved, how.mirrors);
+  const { disks, nextIndex, attach, open, told } = taken;
   const launch = await launchPlan(host, { ...resolved, disks });
   const live: LiveRecord = {
     id: await known.journal.nextDomainId(),
@@ -216,26 +253,17 @@ async function planLaunch(
     nextIndex,
     mirrors: [],
   };
-  const nvram =
-    launch.nvram === null ? null : { ...launch.nvram, reset: how.resetNvram === true };
-  return planStart(operation, { live, qemu: launch.qemu, nvram, paused: how.paused });
-}
-
-/** `index` of every image, counting up over the disks in their order; never given twice in one life (virDomain's nodenameindex). */
-function withIndexes(disks: readonly Disk[]): {
-  readonly disks: readonly Disk[];
-  readonly nextIndex: number;
-} {
-  let nextIndex = 1;
-  const indexed = disks.map((disk): Disk => {
-    const layers: readonly Layer[] = imagesOf(disk).map((image) => ({
-      ...image,
-      index: nextIndex++,
-    }));
-    const top = layers[0];
-    return top === undefined ? disk : { ...disk, index: top.index, backing: layers.slice(1) };
+  return planStart(operation, {
+    live,
+    qemu: launch.qemu,
+    nvram: launch.nvram === null ? null : { ...launch.nvram, reset: how.resetNvram },
+    paused: how.paused,
+    attach,
+    open,
+    told,
+    lastState: record?.lastState ?? { state: 'shutoff', reason: 'unknown' },
+    nowSeconds: host.nowSeconds,
   });
-  return { disks: indexed, nextIndex };
 }
 
 export async function destroyDomain(host: Host, uuid: string): Promise<void> {
@@ -246,6 +274,7 @@ export async function destroyDomain(host: Host, uuid: string): Promise<void> {
     return planStop(record, live, 'destroyed', {
       pidFile: filesOf(host.context.config, uuid, record.name).pidFile,
       nowSeconds: host.nowSeconds,
+      sealMs: null,
     });
   });
 }
@@ -276,7 +305,7 @@ export async function resumeDomain(host: Host, uuid: string): Promise<void> {
   });
 }
 
-const noChange = (record: DomainRecord, operation: string) => ({
+const noChange = (record: DomainRecord, operation: 'suspend'): Plan => ({
   operation,
   domain: record.uuid,
   domainName: record.name,

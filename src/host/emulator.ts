@@ -2,7 +2,7 @@
 // binary changes.
 
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
@@ -34,10 +34,20 @@ export async function emulatorFacts(binary: string, cacheDir: string): Promise<E
   );
   if (cached?.stamp === stamp) return cached;
   const facts = await probe(binary, stamp);
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  await writeFile(`${path}.new`, JSON.stringify(facts));
-  await rename(`${path}.new`, path);
+  await keep(path, JSON.stringify(facts));
   return facts;
+}
+
+/** A cache that cannot be written costs the next start some time, and no more. */
+async function keep(path: string, text: string): Promise<void> {
+  const draft = `${path}.new`;
+  try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await writeFile(draft, text);
+    await rename(draft, path);
+  } catch {
+    await rm(draft, { force: true }).catch(() => undefined);
+  }
 }
 
 async function stampOf(binary: string): Promise<string> {
@@ -97,7 +107,7 @@ async function probe(binary: string, stamp: string): Promise<EmulatorFacts> {
 }
 
 /** Whether `<domain type='kvm'>` can start here: QEMU has it, and the host lets us. */
-export const hasKvm = (facts: EmulatorFacts): boolean => facts.kvm && existsSync(kvmDevice);
+export const hasKvm = (facts: EmulatorFacts): boolean => accelObstacle(facts, 'kvm') === null;
 
 const kvmDevice = '/dev/kvm';
 
@@ -110,12 +120,23 @@ export function accelObstacle(
   type: 'kvm' | 'qemu',
   device = kvmDevice,
 ): RequestError | null {
-  if (type !== 'kvm' || (kvm && existsSync(device))) return null;
-  const why = kvm ? `there is no ${device}` : 'it was built without KVM';
+  if (type !== 'kvm') return null;
+  const why = kvm ? cannotOpen(device) : 'it was built without KVM';
+  if (why === null) return null;
   return new RequestError(
     'CONFIG_UNSUPPORTED',
     `Emulator '${binary}' does not support virt type 'kvm' here: ${why}; load kvm_intel or kvm_amd, or use <domain type='qemu'>`,
   );
+}
+
+/** The node may be there without its module. */
+function cannotOpen(device: string): string | null {
+  try {
+    closeSync(openSync(device, 'r+'));
+    return null;
+  } catch (error) {
+    return existsSync(device) ? `cannot open it (${messageOf(error)})` : `there is no ${device}`;
+  }
 }
 
 /** `pc` → `pc-i440fx-7.2`; null: this emulator does not know it. */

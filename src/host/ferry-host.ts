@@ -2,6 +2,8 @@
 // but for bigint (written as decimal strings on the wire). Errors are thrown as `std/errors` has them.
 
 import type { MirrorRecord } from '../domain/record.js';
+import type { DoctorReport } from './doctor/types.js';
+import type { GcRemoved, GcReport } from './gc/types.js';
 
 /** Name, UUID or id of a domain, as a user types it. */
 export type DomainName = string;
@@ -18,7 +20,7 @@ export interface DomainSummary {
   readonly disks: readonly string[];
   /** Operations of this domain that have not ended. */
   readonly operations: readonly number[];
-  /** Why a start is refused, if it is. */
+  /** What of its mirrors is to be taken up again, in words. */
   readonly owed: string | null;
 }
 
@@ -60,7 +62,7 @@ export interface DiskView {
   /** Images that were live once and are not any more, with the time since. */
   readonly former: readonly {
     readonly path: string;
-    readonly role: 'stale' | 'unfinished';
+    readonly role: 'stale' | 'unfinished' | 'sealed';
     readonly sinceSeconds: number;
   }[];
 }
@@ -86,17 +88,64 @@ export interface StepView {
   readonly mark: 'none' | 'doing' | 'done' | 'undone';
 }
 
+/**
+ * What an operation can be in. `running`: a daemon is at it, or goes on with it when it starts. `waiting`: for the next
+ * start of its domain. `attention`: for a person. The other two are ends.
+ */
+export const operationStatuses = [
+  'running',
+  'waiting',
+  'attention',
+  'committed',
+  'rolled-back',
+] as const;
+export type OperationStatus = (typeof operationStatuses)[number];
+
+/** A command that a person may type, and what it does. */
+export interface CommandHint {
+  readonly type: string;
+  readonly why: string;
+}
+
+/** An operation in words, for a person who did not begin it. */
+export interface OperationStory {
+  /** What it is for. */
+  readonly what: string;
+  readonly soFar: string;
+  /** What persons said to it (`ferry ops resolve`), oldest first. */
+  readonly said: readonly { readonly time: string; readonly by: string; readonly text: string }[];
+  /** The step that it is at; null when it has ended. */
+  readonly now: string | null;
+  readonly next: string | null;
+  /** What has to happen for it to go on; null when it has ended. */
+  readonly waitsFor: string | null;
+  /** How it is taken back, or why it cannot be; null when it has ended. */
+  readonly wayBack: string | null;
+  readonly commands: readonly CommandHint[];
+}
+
+/** What a person says of an operation that waits for one. */
+export interface OperationAnswer {
+  readonly direction: 'forward' | 'back';
+  /** Of the step that the world cannot tell; null: ask the world once more. */
+  readonly was: 'done' | 'absent' | null;
+  readonly by: string;
+}
+
 export interface OperationView {
   readonly id: number;
   readonly kind: string;
   readonly domain: string;
   readonly domainName: string;
-  readonly status: 'running' | 'committed' | 'rolled-back' | 'attention';
+  readonly status: OperationStatus;
+  /** `back`: it is being undone, or was. */
+  readonly direction: 'forward' | 'back';
   readonly reason: string | null;
   readonly startedAt: string;
   readonly endedAt: string | null;
   readonly commitAt: number;
   readonly steps: readonly StepView[];
+  readonly story: OperationStory;
   readonly progress: OperationProgress | null;
   /** Guest pauses measured so far, in ms: of the snapshot and of each pivot. */
   readonly pauses: readonly { readonly what: string; readonly ms: number }[];
@@ -117,10 +166,15 @@ export interface OperationProgress {
   }[];
 }
 
+/** 1 GiB: what a death of QEMU costs a move at most, if nobody says otherwise. */
+export const defaultRotateBytes = 1n << 30n;
+
 export interface MoveRequest {
   readonly disks: readonly string[];
   /** Directory on the other storage; file names are kept. */
   readonly to: string;
+  /** Size of the live layer above which an epoch goes on top of it, so that a death costs less than that; null: never. */
+  readonly rotateBytes: bigint | null;
 }
 
 /** An event as the stream tells it; `seq` counts up, so that a reader can go on after a break. */
@@ -157,12 +211,27 @@ export interface FerryHost {
   define(xml: string): Promise<DomainSummary>;
   /** Starts a transient domain. */
   createXml(xml: string, options: { readonly paused: boolean }): Promise<DomainSummary>;
-  start(name: DomainName, options: { readonly paused: boolean }): Promise<DomainSummary>;
+  /** @throws 55 with the ways out when a mirror cannot be taken up again, unless `mirrorLater`. */
+  start(
+    name: DomainName,
+    options: { readonly paused: boolean; readonly mirrorLater: boolean },
+  ): Promise<DomainSummary>;
+  /**
+   * Stops a domain so that its mirrors end with both sides equal: asks the guest to power off and, when it has not
+   * within `timeoutSeconds`, stops its CPUs and ends it.
+   */
+  seal(name: DomainName, options: { readonly timeoutSeconds: number }): Promise<DomainSummary>;
   shutdown(name: DomainName): Promise<void>;
   destroy(name: DomainName): Promise<void>;
   undefine(name: DomainName, how: UndefineHow): Promise<void>;
   dumpXml(name: DomainName, options: { readonly inactive: boolean }): string;
   chain(name: DomainName): Promise<readonly DiskView[]>;
+  /** Which image of each disk is live and why, what is stale, what waits for whom. Null: all domains. */
+  doctor(name: DomainName | null): Promise<DoctorReport>;
+  /** What we left anywhere, with the proof that it can go. */
+  gcList(): Promise<GcReport>;
+  /** Removes exactly these, or all that needs no naming (null); refuses what is not proven, and then removes nothing. */
+  gcRemove(paths: readonly string[] | null): Promise<GcRemoved>;
   createSnapshot(name: DomainName, xml: string, flags: SnapshotRequestFlags): Promise<SnapshotView>;
   listSnapshots(name: DomainName): readonly SnapshotView[];
   deleteSnapshot(name: DomainName, snapshot: string, mode: SnapshotDeleteMode): Promise<void>;
@@ -178,8 +247,12 @@ export interface FerryHost {
   operation(id: number): OperationView;
   /** Resolves when the operation has ended or needs a person; rejects with its error when it was rolled back. */
   waitOperation(id: number, signal: AbortSignal): Promise<OperationView>;
+  /** Puts an epoch on top of the live layers of a move now. */
+  rotateOperation(id: number): Promise<void>;
   /** Stops an operation before its commit step; what it did is undone. */
   cancelOperation(id: number): Promise<void>;
+  /** A person's word on an operation in `attention`; resolves when it is journaled and the operation goes on. */
+  resolveOperation(id: number, answer: OperationAnswer): Promise<OperationView>;
   /** What is kept after `afterSeq` is given to the listener before the call returns; null: only what happens from now on. */
   events(
     afterSeq: number | null,

@@ -8,6 +8,7 @@ import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord } from '../domain/record.js';
 import { mirrorsOf } from '../plan/mirror-end.js';
 import { NotFoundError, StateError, messageOf } from '../std/errors.js';
+import { doctor } from './doctor/doctor.js';
 import { blockJobAbort, blockJobInfo } from './blockjob-verbs.js';
 import type { EventLog } from './event-log.js';
 import type {
@@ -19,6 +20,7 @@ import type {
   Role,
   SnapshotView,
 } from './ferry-host.js';
+import { gcList, gcRemove } from './gc/gc.js';
 import type { Host } from './host.js';
 import {
   createDomain,
@@ -31,6 +33,10 @@ import {
 import { problemText } from './keeper.js';
 import { startMove } from './move-verbs.js';
 import { operationView } from './operations.js';
+import { takeBack } from './owed.js';
+import { rotateMove } from './rotate.js';
+import { sealDomain } from './seal.js';
+import { resolveOperation } from './resolve-verbs.js';
 import { createSnapshot, deleteSnapshot, layerPath } from './snapshot-verbs.js';
 import { domainXml } from './xml.js';
 
@@ -41,6 +47,7 @@ type DomainVerbs =
   | 'define'
   | 'createXml'
   | 'start'
+  | 'seal'
   | 'shutdown'
   | 'destroy'
   | 'undefine'
@@ -50,7 +57,9 @@ type OperationVerbs =
   | 'operations'
   | 'operation'
   | 'waitOperation'
-  | 'cancelOperation';
+  | 'cancelOperation'
+  | 'rotateOperation'
+  | 'resolveOperation';
 
 export function ferryHost(host: Host, log: EventLog, version: string): FerryHost {
   return {
@@ -74,8 +83,26 @@ function domainVerbs(host: Host, version: string): Pick<FerryHost, DomainVerbs> 
     listDomains: () => host.known.all().map(summary),
     showDomain: (name) => summary(host.resolve(name)),
     define: async (xml) => summary(await defineDomain(host, xml)),
-    createXml: async (xml, how) => summary(await createDomain(host, xml, how)),
-    start: async (name, how) => summary(await startDomain(host, uuidOf(name), how)),
+    createXml: async (xml, how) =>
+      summary(await createDomain(host, xml, { ...how, resetNvram: false, mirrors: 'now' })),
+    start: async (name, { paused, mirrorLater }) =>
+      summary(
+        await startDomain(host, uuidOf(name), {
+          paused,
+          resetNvram: false,
+          mirrors: mirrorLater ? 'later' : 'now',
+        }),
+      ),
+    async seal(name, { timeoutSeconds }) {
+      const { uuid, name: known } = host.resolve(name);
+      const before = summary(host.resolve(name));
+      await sealDomain(host, uuid, timeoutSeconds * 1000);
+      const after = host.known.find(uuid);
+      // A transient one is gone.
+      return after === null
+        ? { ...before, name: known, id: null, state: 'shutoff' }
+        : summary(after);
+    },
     shutdown: (name) => signalDomain(host, uuidOf(name), 'shutdown'),
     destroy: (name) => destroyDomain(host, uuidOf(name)),
     undefine: (name, how) => undefineDomain(host, uuidOf(name), how),
@@ -99,12 +126,25 @@ function summaryOf(host: Host, record: DomainRecord): DomainSummary {
       .all()
       .filter((operation) => operation.domain === record.uuid && operation.endedAtMs === null)
       .map((operation) => operation.id),
-    owed: record.owed,
+    owed: owedText(record),
   };
+}
+
+/** What of its mirrors is to be taken up again, in one line. */
+function owedText({ owed, live }: DomainRecord): string | null {
+  if (owed.length === 0) return null;
+  const mirrors = owed.map(
+    ({ record, image }) => `the mirror of ${record.target} on ${showSource(image.source)}`,
+  );
+  const when = live === null ? 'at its next start' : 'once its destination is back';
+  return `${mirrors.join(' and ')} ended with its QEMU and ${mirrors.length === 1 ? 'is' : 'are'} taken up again ${when}; the source is complete`;
 }
 
 type DiskVerbs =
   | 'chain'
+  | 'doctor'
+  | 'gcList'
+  | 'gcRemove'
   | 'createSnapshot'
   | 'listSnapshots'
   | 'deleteSnapshot'
@@ -115,6 +155,9 @@ function diskVerbs(host: Host): Pick<FerryHost, DiskVerbs> {
   const uuidOf = (name: string): string => host.resolve(name).uuid;
   return {
     chain: (name) => chainOf(host, host.resolve(name)),
+    doctor: (name) => doctor(host, name),
+    gcList: () => gcList(host),
+    gcRemove: (paths) => gcRemove(host, paths),
     async createSnapshot(name, xml, flags) {
       const uuid = uuidOf(name);
       const made = await createSnapshot(host, uuid, xml, {
@@ -277,6 +320,11 @@ function operationVerbs(host: Host): Pick<FerryHost, OperationVerbs> {
     operation: view,
     waitOperation: (id, signal) => waitOperation(host, id, signal),
     cancelOperation: (id) => cancelOperation(host, id),
+    rotateOperation: (id) => rotateMove(host, id),
+    async resolveOperation(id, answer) {
+      await resolveOperation(host, id, answer);
+      return view(id);
+    },
   };
 }
 
@@ -289,6 +337,8 @@ async function waitOperation(host: Host, id: number, signal: AbortSignal): Promi
     await Promise.race([running.settled, gone]);
     await host.operations.refresh(id);
   }
+  const interruption = host.interrupted.errorOf(id);
+  if (interruption !== null) throw interruption;
   const record = host.operations.get(id);
   if (record.outcome === 'rolled-back') {
     throw new StateError(
@@ -304,6 +354,7 @@ async function waitOperation(host: Host, id: number, signal: AbortSignal): Promi
 }
 
 async function cancelOperation(host: Host, id: number): Promise<void> {
+  await host.operations.refresh(id);
   const running = host.running.get(id);
   const record = host.operations.get(id);
   if (record.endedAtMs !== null)
@@ -311,6 +362,8 @@ async function cancelOperation(host: Host, id: number): Promise<void> {
       'OPERATION_INVALID',
       `cancel operation ${id}: it has ended (${record.outcome})`,
     );
+  // Its end is told by `ops wait`.
+  if (running === undefined && record.waiting !== null) return void takeBack(host, record);
   if (running === undefined)
     throw new NotFoundError(
       'NO_OPERATION',

@@ -1,11 +1,11 @@
 // One domain at work: its lock, the monitor of its QEMU, and the world that its plans act on. Knows no verbs.
 // What QEMU tells is only a reason to look: `onNews` and `onGone` say that, the host looks.
 
-import { chmod, chown, copyFile, mkdir } from 'node:fs/promises';
-import { constants } from 'node:fs';
-import { dirname } from 'node:path';
+import { access, chmod, chown, copyFile, mkdir, rename } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { CharSource } from '../domain/devices.js';
 import type { Definition } from '../domain/definition.js';
+import { syncFile, syncFolder } from '../image/sync.js';
 import type { DomainWorld, Identity } from '../job/world.js';
 import type { QemuStart } from '../plan/step.js';
 import type { AnyEvent, Monitor, Schema } from '../qmp/monitor.js';
@@ -38,7 +38,7 @@ export class Guest {
   doing = '';
   private readonly context: HostContext;
   private readonly listener: GuestListener;
-  private readonly schemas: Map<string, Schema>;
+  private readonly schemas: Map<string, Promise<Schema>>;
   private readonly mutex = new Lock();
   private connection: Monitor | null = null;
   private connecting: Promise<Monitor | null> | null = null;
@@ -47,7 +47,7 @@ export class Guest {
     uuid: string,
     context: HostContext,
     listener: GuestListener,
-    schemas: Map<string, Schema>,
+    schemas: Map<string, Promise<Schema>>,
   ) {
     this.uuid = uuid;
     this.context = context;
@@ -118,7 +118,8 @@ export class Guest {
     const identity = this.identify(pidFile);
     if (identity === null) return null;
     try {
-      return await this.attach(qmpSocket);
+      const emulator = this.context.known.find(this.uuid)?.live?.definition.emulator ?? null;
+      return await this.attach(qmpSocket, emulator);
     } catch (error) {
       if (!(error instanceof QemuError) || error.qmpClass !== 'Gone') throw error;
       // Nobody listens: it is on its way out.
@@ -132,15 +133,13 @@ export class Guest {
     }
   }
 
-  private async attach(path: string): Promise<Monitor> {
-    const emulator = this.context.known.find(this.uuid)?.live?.definition.emulator ?? '';
-    const known = this.schemas.get(emulator);
+  private async attach(path: string, emulator: string | null): Promise<Monitor> {
+    const cache = { directory: join(this.context.config.stateDir, 'cache'), memory: this.schemas };
     const monitor = await connect({
       path,
       greetingTimeoutMs: GREETING_TIMEOUT_MS,
-      ...(known === undefined ? {} : { schema: known }),
+      ...(emulator === null ? {} : { schemaCache: { ...cache, binary: emulator } }),
     });
-    if (emulator !== '') this.schemas.set(emulator, monitor.schema);
     this.connection = monitor;
     monitor.onEvent((event) => this.listener.onNews(this, event));
     void monitor.closed.then(() => {
@@ -153,12 +152,12 @@ export class Guest {
 
   private async start(start: QemuStart): Promise<void> {
     if (this.identify(start.pidFile) === null) await this.launch(start);
-    if (this.connection === null) await this.attach(start.qmpSocket);
+    if (this.connection === null) await this.attach(start.qmpSocket, start.emulator);
   }
 
   private async launch(start: QemuStart): Promise<void> {
     const { qemuUser } = this.context.config;
-    await ownFolder(dirname(start.qmpSocket), 0o711, qemuUser);
+    await ownFolder(dirname(start.qmpSocket), qemuUser);
     const { exited } = await processes.launch(start, qemuUser);
     let end: string | null = null;
     void exited.then((how) => (end = how));
@@ -174,7 +173,7 @@ export class Guest {
         const failed = failure();
         if (failed !== null) throw failed;
         if (this.identify(start.pidFile) === null) return null;
-        return await this.attach(start.qmpSocket).catch((error: unknown) => {
+        return await this.attach(start.qmpSocket, start.emulator).catch((error: unknown) => {
           if (error instanceof BusyError || isSilent(error)) return null;
           throw error;
         });
@@ -230,28 +229,41 @@ function withTerminals(definition: Definition, ptys: ReadonlyMap<string, string>
 const isSilent = (error: unknown): boolean =>
   error instanceof QemuError && (error.qmpClass === 'Gone' || error.qmpClass === 'NoAnswer');
 
-/** A folder that QEMU writes to: its sockets, its pid file, its UEFI variables. */
-async function ownFolder(path: string, mode: number, qemuUser: RunAs | null): Promise<void> {
-  await mkdir(path, { recursive: true, mode });
+/** The folder of QEMU's sockets and its pid file, which it makes itself. */
+async function ownFolder(path: string, qemuUser: RunAs | null): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o711 });
   if (qemuUser !== null) await chown(path, qemuUser.uid, qemuUser.gid);
 }
 
+/** Whole under its name or not at all: half a store of variables would be kept for good. */
 async function createNvram(
   path: string,
   template: string,
   how: 'keep' | 'reset',
   qemuUser: RunAs | null,
 ): Promise<void> {
-  await ownFolder(dirname(path), 0o700, qemuUser);
+  const part = `${path}.part`;
   try {
-    await copyFile(template, path, how === 'keep' ? constants.COPYFILE_EXCL : 0);
-    await chmod(path, 0o600);
+    await mkdir(dirname(path), { recursive: true, mode: 0o711 });
+    if (how === 'reset' || !(await isThere(path))) {
+      await copyFile(template, part);
+      await chmod(part, 0o600);
+      await syncFile(part);
+      await rename(part, path);
+      await syncFolder(path);
+    }
+    // Made by an earlier start, maybe for another user (libvirt's dynamic ownership).
     if (qemuUser !== null) await chown(path, qemuUser.uid, qemuUser.gid);
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return;
     throw new QemuError(
       `create ${path} from ${template}: ${messageOf(error)}; check the <nvram template=>`,
       { cause: error },
     );
   }
 }
+
+const isThere = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );

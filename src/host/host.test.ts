@@ -5,6 +5,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+
+import type { CopyWhole } from '../block/copy.js';
 import { pino } from 'pino';
 
 import type { Definition } from '../domain/definition.js';
@@ -99,9 +101,11 @@ test('of a domain that was refused nothing stays at hand', async () => {
 
 test('a domain stays at hand while an operation goes on about it, known or not', async () => {
   let end: () => void = () => undefined;
-  const copying = new Promise<void>((resolve) => (end = resolve));
+  const file = { inode: 1n, sizeBytes: 1n, mtimeNs: 1n };
+  const whole: CopyWhole = { how: 'data', root: 'r', file };
+  const copying = new Promise<CopyWhole>((resolve) => (end = () => resolve(whole)));
   const plan: Plan = {
-    operation: 'copy',
+    operation: 'move',
     domain: uuid,
     domainName: 'vm1',
     steps: [

@@ -3,18 +3,24 @@
 
 import { effects } from '../job/effects/index.js';
 import type { StepProgress } from '../job/runner.js';
-import { perform, resume } from '../job/runner.js';
-import type { Outcome } from '../job/runner.js';
+import { perform, resolve, resume } from '../job/runner.js';
+import type { Outcome, RunnerDeps } from '../job/runner.js';
+import type { Resolution } from '../job/resolve.js';
+import type { DomainWorld } from '../job/world.js';
 import type { OperationRecord } from '../journal/journal.js';
 import type { Plan, Refusal } from '../plan/step.js';
 import type { AnyEvent, Schema } from '../qmp/monitor.js';
+import type { JournalError } from '../std/errors.js';
 import { NotFoundError, messageOf } from '../std/errors.js';
 import type { DomainRecord } from '../domain/record.js';
 import type { EmulatorFacts } from './emulator.js';
 import type { HostContext } from './context.js';
 import { Guest } from './guest.js';
+import { Interrupted } from './interrupted.js';
 import { Keeper } from './keeper.js';
 import { Operations } from './operations.js';
+import { resumeMoves, rotationOf, takeUpLater } from './owed.js';
+import { rotateWhatGrew } from './rotate.js';
 import { reconcile } from './reconcile.js';
 
 /** An operation that runs in this daemon. */
@@ -55,14 +61,18 @@ export class Host {
   readonly uuid: string;
   /** Operations by number, while they run. */
   readonly running = new Map<number, Running>();
+  /** Domains that are being sealed: their guest's poweroff is an end, whatever `<on_poweroff>` says. */
+  readonly sealing = new Set<string>();
   /** Names of domains that are being created. */
   readonly claims = new Map<string, string>();
   readonly operations: Operations;
+  readonly interrupted = new Interrupted(this);
   readonly keeper = new Keeper(this);
   private readonly guests = new Map<string, Guest>();
-  private readonly schemas = new Map<string, Schema>();
+  private readonly schemas = new Map<string, Promise<Schema>>();
   private readonly looking = new Map<string, { again: boolean }>();
   private readonly passers = new Set<(uuid: string, event: AnyEvent) => void>();
+  private readonly takingUp = new Set<string>();
   private closed = false;
 
   constructor(context: HostContext, emulator: EmulatorFacts, uuid: string) {
@@ -147,6 +157,7 @@ export class Host {
       if (progress.report === null) this.log.debug({ domain: uuid, ...progress }, 'step');
     };
     const planIt = async (): Promise<Plan | Refusal> => {
+      this.interrupted.check(uuid);
       const made = await planned(this.known.find(uuid));
       if (!('refusal' in made)) {
         plan = made;
@@ -162,6 +173,7 @@ export class Host {
           this.running.delete(running.id);
           await this.operations.refresh(running.id);
         }
+        this.interrupted.trouble(error);
         if (plan !== null) void this.look(uuid);
         this.letGo(uuid);
         throw error;
@@ -173,10 +185,45 @@ export class Host {
     return { operation, ended };
   }
 
-  /** Goes on with an operation that a former daemon left open. */
-  async resumeOperation({ id, plan }: OperationRecord): Promise<void> {
+  /**
+   * Goes on with an operation that a former daemon left open, or that waited; or, once aborted, takes it back.
+   * `turn` is the runner's.
+   */
+  async resumeOperation(
+    { id, plan }: OperationRecord,
+    {
+      abort = new AbortController(),
+      turn,
+    }: { readonly abort?: AbortController; readonly turn?: RunnerDeps<DomainWorld>['turn'] } = {},
+  ): Promise<void> {
+    await this.goOn(id, plan, abort, async (deps) => {
+      return await resume(id, plan, turn === undefined ? deps : { ...deps, turn });
+    });
+  }
+
+  /** Goes on as a person says. Resolves when his word is durable; how it ends is the operation's own news. */
+  async resolveOperation({ id, plan }: OperationRecord, resolution: Resolution): Promise<void> {
+    await new Promise<void>((written, refused) => {
+      const work = async (deps: RunnerDeps<DomainWorld>): Promise<Outcome> => {
+        const { ended } = await resolve(id, plan, resolution, deps);
+        written();
+        return await ended;
+      };
+      this.goOn(id, plan, new AbortController(), work).catch((error: unknown) => {
+        // After his word was written this comes to nobody here: the journal has it, and so does the log.
+        this.log.warn({ operation: id, error: messageOf(error) }, 'resolve');
+        refused(error);
+      });
+    });
+  }
+
+  private async goOn(
+    id: number,
+    plan: Plan,
+    abort: AbortController,
+    work: (deps: RunnerDeps<DomainWorld>) => Promise<Outcome>,
+  ): Promise<void> {
     const guest = this.guestOf(plan.domain);
-    const abort = new AbortController();
     const onProgress = (progress: StepProgress): void => {
       const running = this.running.get(id);
       if (running !== undefined) running.progress = progress;
@@ -185,7 +232,7 @@ export class Host {
     guest.doing = plan.operation;
     // A job of it may stand still since the former daemon's time.
     this.keeper.watch(plan.domain);
-    const outcome = resume(id, plan, this.deps(guest, abort.signal, onProgress));
+    const outcome = work(this.deps(guest, abort.signal, onProgress));
     const settled = outcome.then(
       () => undefined,
       () => undefined,
@@ -216,9 +263,10 @@ export class Host {
     const mine = { again: false };
     this.looking.set(uuid, mine);
     await reconcile(this, uuid)
-      .catch((error: unknown) =>
-        this.log.error({ domain: uuid, error: messageOf(error) }, 'look at QEMU failed'),
-      )
+      .catch((error: unknown) => {
+        this.interrupted.look(uuid, error);
+        this.log.error({ domain: uuid, error: messageOf(error) }, 'look at QEMU failed');
+      })
       .finally(() => {
         this.looking.delete(uuid);
         if (mine.again) void this.look(uuid);
@@ -232,9 +280,43 @@ export class Host {
     return () => this.passers.delete(listener);
   }
 
+  /** Tries now and then to take up what is owed to domains that run (`ferry start --mirror-later`). */
+  retryOwed(everyMs: number): void {
+    const timer = setInterval(() => {
+      for (const { uuid, live, owed } of this.known.all())
+        if (live !== null && owed.length > 0 && !this.takingUp.has(uuid)) void this.takeUp(uuid);
+    }, everyMs);
+    timer.unref();
+  }
+
+  private async takeUp(uuid: string): Promise<void> {
+    this.takingUp.add(uuid);
+    await takeUpLater(this, uuid)
+      .catch((error: unknown) =>
+        this.log.error({ domain: uuid, error: messageOf(error) }, 'taking a mirror up failed'),
+      )
+      .finally(() => this.takingUp.delete(uuid));
+  }
+
+  /** Keeps the live layers of moves small (design §5, epoch rotation). */
+  watchMoves(everyMs: number): void {
+    let isLooking = false;
+    const timer = setInterval(() => {
+      if (isLooking || this.running.size === 0) return;
+      isLooking = true;
+      void rotateWhatGrew(this)
+        .catch((error: unknown) =>
+          this.log.error({ error: messageOf(error) }, 'looking at moves failed'),
+        )
+        .finally(() => (isLooking = false));
+    }, everyMs);
+    timer.unref();
+  }
+
   /** Lets go of every QEMU; the guests go on, the journal is not closed. */
   async close(): Promise<void> {
     this.closed = true;
+    this.interrupted.close();
     this.keeper.close();
     await Promise.all([...this.guests.values()].map((guest) => guest.detach()));
   }
@@ -258,13 +340,22 @@ export class Host {
       world: guest.world(),
       lock: guest.lock,
       signal,
+      obstacle: async () => rotationOf(await this.known.journal.openOperations(), guest.uuid),
+      isGone: async () => (await guest.monitor()) === null || this.isOwed(guest.uuid),
       onProgress,
+      onInterrupted: (error: JournalError) => this.interrupted.operation(guest.uuid, error),
     };
+  }
+
+  /** Its move's mirror is put off although it runs: to the move that is as good as no QEMU. */
+  private isOwed(uuid: string): boolean {
+    return this.known.find(uuid)?.owed.some(({ record }) => record.move) === true;
   }
 
   private async settle(uuid: string, operation: number, outcome: Outcome): Promise<void> {
     this.running.delete(operation);
     await this.operations.refresh(operation);
+    if (this.operations.get(operation).kind === 'rotate') await resumeMoves(this, uuid);
     const { pauses } = this.operations.get(operation);
     this.log.info({ domain: uuid, operation, outcome: outcome.outcome, pauses }, 'operation ended');
     void this.look(uuid);

@@ -10,6 +10,7 @@ import type { QemuStart } from '../plan/step.js';
 import { StateError } from '../std/errors.js';
 import { filesOf } from './context.js';
 import type { Host } from './host.js';
+import { identify } from './process.js';
 
 export interface Launch {
   /** As it runs: every device in its place, every port known. */
@@ -21,6 +22,7 @@ export interface Launch {
 export async function launchPlan(host: Host, defined: Definition): Promise<Launch> {
   const { config } = host.context;
   const files = filesOf(config, defined.uuid, defined.name);
+  refuseStranger(files, defined.name);
   const placed = await withPorts(host, assignDevices(defined));
   const channels = placed.channels.map((one) => withSocket(one, placed.uuid, files.channelDir));
   const definition = { ...placed, channels, os: withNvram(placed.os, files.nvram) };
@@ -52,6 +54,20 @@ export async function launchPlan(host: Host, defined: Definition): Promise<Launc
 /** Where the UEFI variables lie is shown, as libvirt shows it, once they are made. */
 const withNvram = (os: Definition['os'], path: string): Definition['os'] =>
   os.nvram === null ? os : { ...os, nvram: { ...os.nvram, path: os.nvram.path ?? path } };
+
+/** After a journal was lost its guests run on: to start one again would be to take that QEMU for a new one. */
+function refuseStranger(
+  { pidFile, qmpSocket }: { readonly pidFile: string; readonly qmpSocket: string },
+  name: string,
+): void {
+  const found = identify(pidFile, qmpSocket);
+  if (found === null) return;
+  throw new StateError(
+    'OPERATION_INVALID',
+    `start ${name}: a QEMU of it runs already (pid ${found.pid}) that this ferryd does not know; shut its guest down from inside, end it ('kill ${found.pid}'), then start`,
+    { next: [`ferry doctor ${name}`, `kill ${found.pid}`] },
+  );
+}
 
 const FIRST_VNC_PORT = 5900;
 const LAST_VNC_PORT = 65535;

@@ -231,16 +231,19 @@ export interface NodeVerbs {
   maxVcpus(virtType: string | null): Awaitable<number>;
 }
 
-/** Everything that names a domain throws NO_DOMAIN when there is none. */
+/**
+ * Everything that names a domain throws NO_DOMAIN when there is none. What is polled is answered from memory, at once:
+ * its verbs give no promise.
+ */
 export interface DomainVerbs {
-  domains(): Awaitable<readonly DomainFacts[]>;
-  domainByUuid(uuid: string): Awaitable<DomainFacts>;
-  domainByName(name: string): Awaitable<DomainFacts>;
+  domains(): readonly DomainFacts[];
+  domainByUuid(uuid: string): DomainFacts;
+  domainByName(name: string): DomainFacts;
   /** Active domains only. */
-  domainById(id: number): Awaitable<DomainFacts>;
+  domainById(id: number): DomainFacts;
   /** CPU time used since the domain started; 0 when off. */
-  cpuTimeNs(uuid: string): Awaitable<bigint>;
-  domainXml(uuid: string, options: XmlOptions): Awaitable<string>;
+  cpuTimeNs(uuid: string): bigint;
+  domainXml(uuid: string, options: XmlOptions): string;
   domainMetadata(
     uuid: string,
     kind: MetadataKind,

@@ -202,8 +202,10 @@ function domainVerbs(host: Host): RestOfDomainVerbs {
     domainMetadata: (uuid, kind, namespace, affects) =>
       metadata(known.domain(uuid), kind, namespace, affects.config),
     defineDomain: async (xml) => refOf(await defineDomain(host, xml)),
-    createDomain: async (xml, how) => refOf(await createDomain(host, xml, how)),
-    startDomain: async (uuid, how) => refOf(await startDomain(host, uuid, how)),
+    createDomain: async (xml, { paused, resetNvram }) =>
+      refOf(await createDomain(host, xml, { paused, resetNvram, mirrors: 'now' })),
+    startDomain: async (uuid, { paused, resetNvram }) =>
+      refOf(await startDomain(host, uuid, { paused, resetNvram, mirrors: 'now' })),
     undefineDomain: (uuid, options) => undefineDomain(host, uuid, undefineHow(options)),
     shutdownDomain: (uuid) => signalDomain(host, uuid, 'shutdown'),
     rebootDomain: (uuid) => signalDomain(host, uuid, 'reboot'),

@@ -43,7 +43,7 @@ export async function startMove(host: Host, uuid: string, request: MoveRequest):
       files: new Map([...there, ...seen]),
       sizes: await sizesOf(host, uuid, live),
       stamp,
-      nowSeconds: host.nowSeconds,
+      rotateBytes: request.rotateBytes,
     });
   });
 }

@@ -7,6 +7,7 @@ import { NotFoundError } from '../std/errors.js';
 import type { OperationProgress, OperationView } from './ferry-host.js';
 import type { Host, Running } from './host.js';
 import { problemText } from './keeper.js';
+import { statusOf, storyOf } from './story.js';
 
 /** How many ended operations are shown. */
 const KEPT = 200;
@@ -35,12 +36,12 @@ export class Operations {
   private refreshDue(): void {
     const ids = [...this.due];
     this.due.clear();
-    // What cannot be read is read again with the next change.
-    for (const id of ids) this.refresh(id).catch(() => undefined);
+    for (const id of ids) void this.refresh(id);
   }
 
+  /** Never rejects: what cannot be read is read again with the next change, and is no failure of what was done. */
   async refresh(id: number): Promise<void> {
-    const found = await this.journal.operation(id);
+    const found = await this.journal.operation(id).catch(() => null);
     if (found === null) return;
     // Last in line, so that a long one that ends just now is not the next to go.
     this.byId.delete(id);
@@ -71,8 +72,13 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
     kind: record.kind,
     domain: record.domain,
     domainName: record.domainName,
-    status: record.outcome ?? (record.attention === null ? 'running' : 'attention'),
-    reason: record.attention ?? record.reason,
+    status: statusOf(record),
+    direction: record.direction,
+    reason:
+      host.interrupted.errorOf(record.id)?.message ??
+      record.attention ??
+      record.waiting ??
+      record.reason,
     startedAt: new Date(record.startedAtMs).toISOString(),
     endedAt: record.endedAtMs === null ? null : new Date(record.endedAtMs).toISOString(),
     commitAt: record.commitAt,
@@ -81,6 +87,7 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
       text: explainStep(step),
       mark: record.steps[i]?.mark ?? 'none',
     })),
+    story: storyOf(record, running !== null),
     progress:
       record.kind === 'move'
         ? moveProgress(record, running, host.keeper.problem(record.domain))

@@ -65,15 +65,18 @@ async function lookAt(host: Host, uuid: string): Promise<Found> {
   const { pidFile } = filesOf(host.context.config, uuid, record.name);
   const died: Found = {
     plan: (now, nowLive) =>
-      planStop(now, nowLive, 'crashed', { pidFile, nowSeconds: host.nowSeconds }),
+      planStop(now, nowLive, 'crashed', { pidFile, nowSeconds: host.nowSeconds, sealMs: null }),
   };
   const monitor = await host.guestOf(uuid).monitor();
   if (monitor === null) {
-    // What they wait for will not come; before their commit step they are undone.
-    for (const running of host.running.values())
-      if (running.plan.domain === uuid) running.abort.abort();
+    // What they wait for will not come; before their commit step they are undone. A move goes on with what needs no
+    // QEMU, and waits for the next one then.
+    for (const { plan, abort } of host.running.values())
+      if (plan.domain === uuid && plan.waitsFrom === undefined) abort.abort();
     return died;
   }
+  // Half-way: its guest may stand still because of us.
+  if (host.interrupted.of(uuid) !== null) return null;
   try {
     return await compare(host, record, live, monitor, pidFile);
   } catch (error) {
@@ -95,7 +98,12 @@ async function compare(
   pidFile: string,
 ): Promise<Found> {
   const { status } = await monitor.execute('query-status', {});
+  if (status === 'paused' && isHeld(host, record)) return null;
   if (status === 'shutdown') return ended(host, live, pidFile);
+  if (status === 'guest-panicked') {
+    const found = panicked(host, live, pidFile);
+    if (found !== null) return found;
+  }
   const jobs = live.mirrors.length === 0 ? new Map<string, Job>() : await queryJobs(monitor);
   const told = new Map([...jobs].filter(([id]) => !host.keeper.isTrying(record.uuid, id)));
   const stalls = stallChanges(record, told);
@@ -108,15 +116,56 @@ async function compare(
   return { plan: (now) => planLost({ record: now, files: new Map(), nowSeconds }, lost) };
 }
 
+/**
+ * Whether an operation of ours stopped the guest between two sides and waits for a person: it is not its user's pause,
+ * and its jobs are not lost, so nobody else may touch either.
+ */
+function isHeld(host: Host, { uuid, live }: DomainRecord): boolean {
+  if (live?.state.state !== 'running') return false;
+  const open = host.operations
+    .all()
+    .filter(({ domain, endedAtMs }) => domain === uuid && endedAtMs === null);
+  return open.some(
+    ({ attention, direction, steps }) =>
+      attention !== null &&
+      steps.some(
+        ({ kind, mark }) =>
+          standsStill.has(kind) && (mark === 'doing' || (mark === 'done' && direction === 'back')),
+      ),
+  );
+}
+
+/** Kinds of steps in which the guest stands still, forth or back. */
+const standsStill: ReadonlySet<string> = new Set(['pivot', 'snapshot', 'rotate']);
+
 /** The guest powered off; QEMU stands still with its images open (`-no-shutdown`), so that we decide what comes next. */
 function ended(host: Host, live: LiveRecord, pidFile: string): Found {
-  if (live.rebooting || live.definition.onPoweroff === 'restart')
-    return { plan: (record) => planRestart(record) };
-  if (live.definition.onPoweroff === 'preserve') return null;
+  const { uuid, onPoweroff } = live.definition;
+  if (!host.sealing.has(uuid)) {
+    if (live.rebooting || onPoweroff === 'restart')
+      return { plan: (record) => planRestart(record) };
+    if (onPoweroff === 'preserve') return null;
+  }
   return {
     plan: (record, now) =>
-      planStop(record, now, 'shutdown', { pidFile, nowSeconds: host.nowSeconds }),
+      planStop(record, now, 'shutdown', {
+        pidFile,
+        nowSeconds: host.nowSeconds,
+        sealMs: SEAL_MS,
+      }),
   };
+}
+
+/** How long mirrors may take to end with both sides equal when their guest powered off: nobody waits for it but its next start. */
+export const SEAL_MS = 10_000;
+
+/** What `<on_crash>` asks for; null: the guest stays as it is, for who wants to look at it. */
+function panicked(host: Host, live: LiveRecord, pidFile: string): Found {
+  const { onCrash } = live.definition;
+  if (onCrash === 'preserve') return null;
+  if (onCrash === 'restart') return { plan: (record) => planRestart(record) };
+  const how = { pidFile, nowSeconds: host.nowSeconds, sealMs: SEAL_MS };
+  return { plan: (record, now) => planStop(record, now, 'crashed', how) };
 }
 
 function stateChanges(live: LiveRecord, found: DomainState | null): readonly Change[] {

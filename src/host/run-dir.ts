@@ -1,5 +1,6 @@
-// Where the daemon has its sockets when nobody says otherwise: it and its clients must agree.
+// Where the daemon has its sockets and its journal when nobody says otherwise: it and its clients must agree.
 
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { RequestError } from '../std/errors.js';
 
@@ -13,4 +14,12 @@ export function defaultRunDir(): string {
     'INVALID_ARG',
     'the run directory is not known: XDG_RUNTIME_DIR is not set; give --run-dir DIR or set FERRY_RUN_DIR',
   );
+}
+
+/** `/var/lib/blockferry` for root, else below XDG_STATE_HOME. */
+export function defaultStateDir(): string {
+  const { FERRY_STATE_DIR: named, XDG_STATE_HOME: home } = process.env;
+  if (named !== undefined) return named;
+  if (process.getuid?.() === 0) return '/var/lib/blockferry';
+  return join(home ?? join(homedir(), '.local', 'state'), 'blockferry');
 }

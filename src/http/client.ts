@@ -2,9 +2,7 @@
 // A library: the `ferry` command is its first user.
 
 import { once } from 'node:events';
-import type { IncomingMessage
-  UndefineHow,
-} from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { request } from 'node:http';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -15,12 +13,16 @@ import type {
   DomainSummary,
   FerryHost,
   MoveRequest,
+  OperationAnswer,
   OperationView,
   SnapshotDeleteMode,
   SnapshotRequestFlags,
   SnapshotView,
   StreamedEvent,
+  UndefineHow,
 } from '../host/ferry-host.js';
+import type { DoctorReport } from '../host/doctor/types.js';
+import type { GcRemoved, GcReport } from '../host/gc/types.js';
 import { BusyError, FerryError, SystemError, messageOf } from '../std/errors.js';
 import type { Method } from './route.js';
 import { parseSse } from './sse.js';
@@ -44,12 +46,19 @@ export interface FerryClient {
   showDomain(domain: string): Promise<DomainSummary>;
   define(xml: string): Promise<DomainSummary>;
   createXml(xml: string, options: { readonly paused: boolean }): Promise<DomainSummary>;
-  start(domain: string, options: { readonly paused: boolean }): Promise<DomainSummary>;
+  start(
+    domain: string,
+    options: { readonly paused: boolean; readonly mirrorLater: boolean },
+  ): Promise<DomainSummary>;
+  seal(domain: string, options: { readonly timeoutSeconds: number }): Promise<DomainSummary>;
   shutdown(domain: string): Promise<void>;
   destroy(domain: string): Promise<void>;
   undefine(domain: string, how: UndefineHow): Promise<void>;
   dumpXml(domain: string, options: { readonly inactive: boolean }): Promise<string>;
   chain(domain: string): Promise<readonly DiskView[]>;
+  doctor(domain: string | null, signal?: AbortSignal): Promise<DoctorReport>;
+  gcList(signal?: AbortSignal): Promise<GcReport>;
+  gcRemove(paths: readonly string[] | null): Promise<GcRemoved>;
   createSnapshot(domain: string, xml: string, flags: SnapshotRequestFlags): Promise<SnapshotView>;
   listSnapshots(domain: string): Promise<readonly SnapshotView[]>;
   deleteSnapshot(domain: string, snapshot: string, mode: SnapshotDeleteMode): Promise<void>;
@@ -65,7 +74,9 @@ export interface FerryClient {
   waitOperation(id: number, signal?: AbortSignal): Promise<OperationView>;
   /** The operation at every change, the last one when it has ended; rejects when it was rolled back. */
   watchOperation(id: number, options?: StreamReadOptions): AsyncGenerator<OperationView>;
+  rotateOperation(id: number): Promise<void>;
   cancelOperation(id: number): Promise<void>;
+  resolveOperation(id: number, answer: OperationAnswer): Promise<OperationView>;
   pastEvents(after: number): Promise<readonly StreamedEvent[]>;
   /** Events from now on, or after event `after`; goes on where it was when the daemon comes back. */
   events(after: number | null, options?: StreamReadOptions): AsyncGenerator<StreamedEvent>;
@@ -88,7 +99,8 @@ export function ferryClient(socketPath: string): FerryClient {
     showDomain: (domain) => ask('GET', of(domain)),
     define: (xml) => ask('POST', '/v1/domains', { xml }),
     createXml: (xml, { paused }) => ask('POST', '/v1/domains/transient', { xml, paused }),
-    start: (domain, { paused }) => ask('POST', `${of(domain)}/start`, { paused }),
+    start: (domain, how) => ask('POST', `${of(domain)}/start`, how),
+    seal: (domain, how) => ask('POST', `${of(domain)}/seal`, how),
     shutdown: (domain) => tell('POST', `${of(domain)}/shutdown`),
     destroy: (domain) => tell('POST', `${of(domain)}/destroy`),
     undefine: (domain, { snapshotsMetadata, nvram }) =>
@@ -99,6 +111,21 @@ export function ferryClient(socketPath: string): FerryClient {
     dumpXml: async (domain, { inactive }) =>
       (await ask<{ xml: string }>('GET', `${of(domain)}/xml?inactive=${inactive}`)).xml,
     chain: (domain) => ask('GET', `${of(domain)}/chain`),
+    doctor: async (domain, signal) => {
+      const query = domain === null ? '' : `?domain=${encodeURIComponent(domain)}`;
+      // `as`: see above.
+      return (await exchange(
+        socketPath,
+        'GET',
+        `/v1/doctor${query}`,
+        undefined,
+        signal,
+      )) as DoctorReport;
+    },
+    gcList: async (signal) =>
+      // `as`: see above.
+      (await exchange(socketPath, 'GET', '/v1/gc', undefined, signal)) as GcReport,
+    gcRemove: (paths) => ask('POST', '/v1/gc', { paths }),
     createSnapshot: (domain, xml, flags) =>
       ask('POST', `${of(domain)}/snapshots`, { xml, ...flags }),
     listSnapshots: (domain) => ask('GET', `${of(domain)}/snapshots`),
@@ -114,7 +141,9 @@ export function ferryClient(socketPath: string): FerryClient {
     operation: (id) => ask('GET', `/v1/operations/${id}`),
     waitOperation: (id, signal) => waitOperation(socketPath, id, signal),
     watchOperation: (id, options = {}) => watchOperation(socketPath, id, options),
+    rotateOperation: (id) => tell('POST', `/v1/operations/${id}/rotate`),
     cancelOperation: (id) => tell('POST', `/v1/operations/${id}/cancel`),
+    resolveOperation: (id, answer) => ask('POST', `/v1/operations/${id}/resolve`, answer),
     pastEvents: (after) => ask('GET', `/v1/events/past?after=${after}`),
     events: (after, options = {}) => readEvents(socketPath, after, options),
   };

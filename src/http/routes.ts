@@ -6,6 +6,7 @@ import { z } from 'zod';
 import type { OperationView } from '../host/ferry-host.js';
 import type { Call, Route } from './route.js';
 import { route } from './route.js';
+import { defaultRotateBytes } from '../host/ferry-host.js';
 
 const name = z
   .string()
@@ -21,11 +22,16 @@ export const sequence = z
   .regex(/^\d{1,15}$/, 'must be a whole number')
   .transform(Number);
 
+/** 64-bit sizes are decimal strings on the wire. */
+const bytes = z
+  .string()
+  .regex(/^[1-9]\d{0,18}$/, 'must be a number of bytes')
+  .transform(BigInt);
+
 const domain = z.strictObject({ domain: name });
 const snapshot = z.strictObject({ domain: name, snapshot: name });
 const disk = z.strictObject({ domain: name, disk: name });
 export const operation = z.strictObject({ operation: sequence });
-const paused = z.strictObject({ paused: flag });
 
 const done = async (promise: Promise<void>): Promise<Record<string, never>> => {
   await promise;
@@ -77,8 +83,18 @@ export const routes: readonly Route[] = [
     'POST',
     '/v1/domains/:domain/start',
     'start',
-    { params: domain, body: paused },
+    { params: domain, body: z.strictObject({ paused: flag, mirrorLater: flag }) },
     ({ params, body }, { host }) => host.start(params.domain, body),
+  ),
+  route(
+    'POST',
+    '/v1/domains/:domain/seal',
+    'seal',
+    {
+      params: domain,
+      body: z.strictObject({ timeoutSeconds: z.number().min(0).max(3600).default(60) }),
+    },
+    ({ params, body }, { host }) => host.seal(params.domain, body),
   ),
   route(
     'POST',
@@ -96,6 +112,23 @@ export const routes: readonly Route[] = [
   ),
   route('GET', '/v1/domains/:domain/chain', 'chain', { params: domain }, ({ params }, { host }) =>
     host.chain(params.domain),
+  ),
+
+  route(
+    'GET',
+    '/v1/doctor',
+    'doctor',
+    { query: z.strictObject({ domain: name.optional() }) },
+    ({ query }, { host }) => host.doctor(query.domain ?? null),
+  ),
+
+  route('GET', '/v1/gc', 'gc', {}, (_, { host }) => host.gcList()),
+  route(
+    'POST',
+    '/v1/gc',
+    'gc',
+    { body: z.strictObject({ paths: z.array(path).min(1, 'name a file').nullable() }) },
+    ({ body }, { host }) => host.gcRemove(body.paths),
   ),
 
   route(
@@ -159,7 +192,11 @@ export const routes: readonly Route[] = [
     {
       status: 202,
       params: domain,
-      body: z.strictObject({ disks: z.array(name).min(1, 'name at least one disk'), to: path }),
+      body: z.strictObject({
+        disks: z.array(name).min(1, 'name at least one disk'),
+        to: path,
+        rotateBytes: z.union([bytes, z.null()]).default(defaultRotateBytes),
+      }),
     },
     ({ params, body }, { host }) => host.startMove(params.domain, body),
   ),
@@ -193,6 +230,29 @@ export const routes: readonly Route[] = [
     'ops cancel',
     { params: operation },
     ({ params }, { host }) => done(host.cancelOperation(params.operation)),
+  ),
+  route(
+    'POST',
+    '/v1/operations/:operation/rotate',
+    'ops rotate',
+    { params: operation },
+    ({ params }, { host }) => done(host.rotateOperation(params.operation)),
+  ),
+
+  route(
+    'POST',
+    '/v1/operations/:operation/resolve',
+    'ops resolve',
+    {
+      status: 202,
+      params: operation,
+      body: z.strictObject({
+        direction: z.enum(['forward', 'back']),
+        was: z.enum(['done', 'absent']).nullable().default(null),
+        by: name.max(200),
+      }),
+    },
+    ({ params, body }, { host }) => host.resolveOperation(params.operation, body),
   ),
 
   route(

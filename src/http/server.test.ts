@@ -81,6 +81,8 @@ async function raw(
   return { status: response.statusCode ?? 0, body: text };
 }
 
+const later = { paused: false, mirrorLater: true };
+const forgotten = { snapshotsMetadata: true, nvram: 'keep' } as const;
 const flags = { diskOnly: true, noMetadata: false, reuseExternal: true, atomic: false };
 
 for (const [name, call, want] of [
@@ -93,14 +95,11 @@ for (const [name, call, want] of [
     (c) => c.createXml('<d/>', { paused: true }),
     ['createXml', '<d/>', { paused: true }],
   ],
-  ['start', (c) => c.start('vm1', { paused: false }), ['start', 'vm1', { paused: false }]],
+  ['start', (c) => c.start('vm1', later), ['start', 'vm1', later]],
+  ['seal', (c) => c.seal('vm1', { timeoutSeconds: 5 }), ['seal', 'vm1', { timeoutSeconds: 5 }]],
   ['shutdown', (c) => c.shutdown('vm1'), ['shutdown', 'vm1']],
   ['destroy', (c) => c.destroy('vm1'), ['destroy', 'vm1']],
-  [
-    'undefine',
-    (c) => c.undefine('vm1', { snapshotsMetadata: true, nvram: 'keep' }),
-    ['undefine', 'vm1', { snapshotsMetadata: true, nvram: 'keep' }],
-  ],
+  ['undefine', (c) => c.undefine('vm1', forgotten), ['undefine', 'vm1', forgotten]],
   ['dumpXml', (c) => c.dumpXml('vm1', { inactive: true }), ['dumpXml', 'vm1', { inactive: true }]],
   ['chain', (c) => c.chain('vm1'), ['chain', 'vm1']],
   [
@@ -126,15 +125,26 @@ for (const [name, call, want] of [
   ],
   [
     'startMove',
-    (c) => c.startMove('vm1', { disks: ['vda'], to: '/dst' }),
-    ['startMove', 'vm1', { disks: ['vda'], to: '/dst' }],
+    (c) => c.startMove('vm1', { disks: ['vda'], to: '/dst', rotateBytes: 1n << 28n }),
+    ['startMove', 'vm1', { disks: ['vda'], to: '/dst', rotateBytes: 1n << 28n }],
   ],
+  ['rotateOperation', (c) => c.rotateOperation(7), ['rotateOperation', 7]],
   [
     'operations',
     (c) => c.operations({ domain: 'vm1', all: true }),
     ['operations', { domain: 'vm1', all: true }],
   ],
   ['cancelOperation', (c) => c.cancelOperation(7), ['cancelOperation', 7]],
+  [
+    'resolveOperation',
+    (c) => c.resolveOperation(7, { direction: 'back', was: 'absent', by: 'ann' }),
+    ['resolveOperation', 7, { direction: 'back', was: 'absent', by: 'ann' }],
+  ],
+  ['doctor', (c) => c.doctor('vm1'), ['doctor', 'vm1']],
+  ['doctor of all', (c) => c.doctor(null), ['doctor', null]],
+  ['gcList', (c) => c.gcList(), ['gcList']],
+  ['gcRemove', (c) => c.gcRemove(null), ['gcRemove', null]],
+  ['gcRemove by name', (c) => c.gcRemove(['/a b']), ['gcRemove', ['/a b']]],
   ['pastEvents', (c) => c.pastEvents(4), ['events', 4]],
 ] as readonly (readonly [
   string,
@@ -201,6 +211,8 @@ for (const [name, method, path, body, field] of [
     '{"how":"stop"}',
     'body.how',
   ],
+  ['a wrong way', 'POST', '/v1/operations/7/resolve', '{"direction":"up"}', 'body.direction'],
+  ['a relative path', 'POST', '/v1/gc', '{"paths":["a"]}', 'body.paths.0'],
   ['a NUL in a name', 'GET', '/v1/domains/a%00b', undefined, 'path.domain'],
   ['a body that is a list', 'POST', '/v1/domains', '[]', 'body'],
   ['a body that is no JSON', 'POST', '/v1/domains', '{"xml":', 'body'],

@@ -3,25 +3,25 @@
 import { execFile, spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import * as fs from 'node:fs/promises';
-import * as nodePath from 'node:path';
 import { z } from 'zod';
+import type { CopyWhole } from '../block/copy.js';
 import type { FileFacts, ImageInfo } from '../block/facts.js';
 import type { Format } from '../block/layer.js';
-import { BusyError, QemuError, StateError, SystemError, messageOf } from '../std/errors.js';
-import type { Backing, CopyImage, CreateImage, ImageStore } from './store.js';
+import { BusyError, QemuError, SystemError, messageOf } from '../std/errors.js';
+import { copyFrozen, rootOfTarget } from './copy.js';
+import type { CopyTool } from './copy-host.js';
+import { HostCopyFiles, identityOf } from './copy-host.js';
+import { dataExtents } from './extents.js';
+import type { Backing, CopyImage, CreateImage, ImageStore, Owner } from './store.js';
+import { syncFile, syncFolder } from './sync.js';
 
 const TOOL_TIMEOUT_MS = 60_000;
-
-/** Who images are made for, when QEMU runs as another user. */
-export interface Owner {
-  readonly uid: number;
-  readonly gid: number;
-}
 
 /** The images of this host. `qemuImg` is the binary, found in PATH when it has no slash. */
 export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): ImageStore {
   const run = (args: readonly string[], timeoutMs = TOOL_TIMEOUT_MS): Promise<string> =>
     runTool(qemuImg, args, timeoutMs);
+  const tool = copyTool(qemuImg);
   return {
     stat,
     info: (path, format) => info(run, path, format),
@@ -30,21 +30,30 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
       if (owner !== null) await fs.chown(image.path, owner.uid, owner.gid);
     },
     isEmpty: (path, format) => isEmpty(run, path, format),
-    copy: async (copying) => {
-      await copy(copying);
-      if (owner !== null) await fs.chown(copying.to, owner.uid, owner.gid);
-    },
+    copy: async (copying) => await copy(tool, owner, copying),
+    identity: identityOf,
+    rootOf: async (path, pieceBytes, signal) => await rootOf(tool, path, pieceBytes, signal),
     setBacking: (path, backing) => setBacking(run, path, backing),
     commitOffline: (overlay, base) => commitOffline(run, overlay, base),
     rename,
     remove,
     truncate: async (path) => {
       await fs.truncate(path, 0);
-      await sync(path);
+      await syncFile(path);
     },
-    sync,
+    sync: syncFile,
     answer,
     freeBytes,
+  };
+}
+
+/** What a copy asks of `qemuImg`. */
+export function copyTool(qemuImg: string): CopyTool {
+  const run: Run = (args, timeoutMs = TOOL_TIMEOUT_MS) => runTool(qemuImg, args, timeoutMs);
+  return {
+    extents: (path, sizeBytes) => dataExtents(qemuImg, path, sizeBytes),
+    setBacking: (path, backing) => setBacking(run, path, backing),
+    hasBitmaps: (path) => hasBitmaps(run, path),
   };
 }
 
@@ -85,6 +94,8 @@ async function stat(path: string): Promise<FileFacts | null> {
       sizeBytes: found.size,
       readable: await can(constants.R_OK),
       writable: await can(constants.W_OK),
+      modifiedNs: found.mtimeNs,
+      bornMs: found.birthtimeMs > 0n ? Number(found.birthtimeMs) : null,
     };
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return null;
@@ -167,7 +178,7 @@ async function create(run: Run, image: CreateImage): Promise<void> {
     image.path,
     image.sizeBytes.toString(),
   ]);
-  await sync(image.path);
+  await syncFile(image.path);
 }
 
 const mapSchema = z.array(z.object({ present: z.boolean(), data: z.boolean() }));
@@ -180,52 +191,47 @@ async function isEmpty(run: Run, path: string, format: Format): Promise<boolean>
   return map.every((extent) => !extent.data && !extent.present);
 }
 
-/** `cp` knows holes, reflinks and copy_file_range, which Node does not (measured: as fast as it gets on local storage). */
-async function copy({ from, to, onProgress, signal }: CopyImage): Promise<void> {
-  const total = (await fs.stat(from)).blocks * 512;
-  const child = spawn('cp', ['--sparse=always', '--reflink=auto', '--', from, to], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  const abort = (): void => void child.kill('SIGKILL');
-  signal.addEventListener('abort', abort);
-  if (signal.aborted) abort();
-  const progress = setInterval(() => {
-    fs.stat(to).then(
-      (done) => onProgress(BigInt(Math.min(done.blocks * 512, total)), BigInt(total)),
-      () => undefined, // not there yet
-    );
-  }, 200);
-  let complaint = '';
-  child.stderr.on('data', (text: Buffer) => (complaint += text.toString()));
-  try {
-    const code = await new Promise<number | null>((resolve, reject) => {
-      child.on('close', resolve);
-      child.on('error', reject);
-    });
-    if (signal.aborted)
-      throw new StateError('OPERATION_ABORTED', `copy ${from} to ${to}: canceled`);
-    if (code !== 0)
-      throw new SystemError(
-        `copy ${from} to ${to}: ${complaint.trim() || `cp ended with ${code}`}; make room or check the path, then try again`,
-      );
-  } finally {
-    clearInterval(progress);
-    signal.removeEventListener('abort', abort);
-  }
-  await sync(to);
-  onProgress(BigInt(total), BigInt(total));
+async function copy(
+  tool: CopyTool,
+  owner: Owner | null,
+  { from, to, ...copying }: CopyImage,
+): Promise<CopyWhole> {
+  await using files = new HostCopyFiles({ from, to }, tool, owner);
+  return await copyFrozen(files, { ...copying, doing: `copy ${from} to ${to}` });
+}
+
+async function rootOf(
+  tool: CopyTool,
+  path: string,
+  pieceBytes: number,
+  signal: AbortSignal,
+): Promise<string> {
+  await using files = new HostCopyFiles({ from: path, to: path }, tool, null);
+  return await rootOfTarget(files, await files.source(), pieceBytes, signal);
+}
+
+const bitmapsSchema = z.object({
+  'format-specific': z
+    .object({ data: z.looseObject({ bitmaps: z.array(z.unknown()).optional() }) })
+    .optional(),
+});
+
+async function hasBitmaps(run: Run, path: string): Promise<boolean> {
+  const said = await run(['info', '-U', '--output=json', jsonName(path, 'qcow2')]);
+  const { 'format-specific': format } = bitmapsSchema.parse(JSON.parse(said));
+  return (format?.data.bitmaps?.length ?? 0) > 0;
 }
 
 async function setBacking(run: Run, path: string, backing: Backing | null): Promise<void> {
   const to = backing === null ? ['-b', ''] : ['-b', backing.path, '-F', backing.format];
   await run(['rebase', '-q', '-u', '-f', 'qcow2', ...to, path]);
-  await sync(path);
+  await syncFile(path);
 }
 
 async function commitOffline(run: Run, overlay: string, base: Backing): Promise<void> {
   // Every name explicit: the header may say something else than the journal (law 7).
   await run(['commit', '-q', '-d', jsonName(overlay, 'qcow2', base)], 3_600_000);
-  await sync(base.path);
+  await syncFile(base.path);
 }
 
 async function rename(from: string, to: string): Promise<void> {
@@ -238,16 +244,6 @@ async function remove(path: string): Promise<void> {
   await syncFolder(path).catch((error: unknown) => {
     if (codeOf(error) !== 'ENOENT') throw error;
   });
-}
-
-async function sync(path: string): Promise<void> {
-  const file = await fs.open(path, 'r+');
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await syncFolder(path);
 }
 
 function answer(path: string, timeoutMs: number): Promise<void> {
@@ -272,15 +268,6 @@ function answer(path: string, timeoutMs: number): Promise<void> {
       end(code === 0 ? null : new SystemError(`${path} (fsync): ${complaint.trim()}`)),
     );
   });
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await fs.open(nodePath.dirname(path), 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
 }
 
 async function freeBytes(folder: string): Promise<bigint> {

@@ -1,8 +1,16 @@
 // Files on storage: created, looked at, copied, made durable. Everything about their inside is QEMU's own tools';
 // nothing here decides, and nothing here opens an image that a guest writes.
 
+import type { CopyWhole, FileIdentity } from '../block/copy.js';
 import type { FileFacts, ImageInfo } from '../block/facts.js';
 import type { Format } from '../block/layer.js';
+import type { CopyRequest } from './copy.js';
+
+/** Who images are made for, when QEMU runs as another user. */
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
 
 export interface Backing {
   readonly path: string;
@@ -17,11 +25,10 @@ export interface CreateImage {
   readonly clusterSizeBytes: number | null;
 }
 
-export interface CopyImage {
+/** A byte copy of a frozen image; `to` is what it is called until it is whole. */
+export interface CopyImage extends Omit<CopyRequest, 'doing'> {
   readonly from: string;
   readonly to: string;
-  readonly onProgress: (doneBytes: bigint, totalBytes: bigint) => void;
-  readonly signal: AbortSignal;
 }
 
 export interface ImageStore {
@@ -32,8 +39,15 @@ export interface ImageStore {
   create(image: CreateImage): Promise<void>;
   /** True when the image has no allocated cluster of its own (law 3). */
   isEmpty(path: string, format: Format): Promise<boolean>;
-  /** Byte copy that keeps holes; the target is durable when it resolves. Overwrites `to`. */
-  copy(copy: CopyImage): Promise<void>;
+  /**
+   * Byte copy that keeps holes and goes on where an earlier life of it was (`copy.ts`); whole and durable when it
+   * resolves. What is at `to` and is not of use is overwritten.
+   */
+  copy(copy: CopyImage): Promise<CopyWhole>;
+  /** Null: there is nothing at that path. */
+  identity(path: string): Promise<FileIdentity | null>;
+  /** The root hash of a file as it lies there (`CopyWhole.root`). Reads all of it. */
+  rootOf(path: string, pieceBytes: number, signal: AbortSignal): Promise<string>;
   /** Writes what the header names, without looking at data (`qemu-img rebase -u`). */
   setBacking(path: string, backing: Backing | null): Promise<void>;
   /** Brings the data of an overlay that nobody has open down into its backing image (`qemu-img commit`). */

@@ -1,5 +1,6 @@
 // What a kind of step does to the world. The runner knows effects only through this; the real ones are in `effects/`.
 
+import type { CopyNote, SavedCopy } from '../block/copy.js';
 import type { Change } from '../domain/record.js';
 import type { StepKind, StepOf } from '../plan/step.js';
 
@@ -17,21 +18,23 @@ export interface StepReport {
 
 export interface EffectContext {
   readonly operation: number;
-  /** The step was begun before: by a daemon that died, or by an attempt that failed. */
-  readonly begun: boolean;
   /** Aborted when the user cancels. Only a `background` step before the commit step ever sees that. */
   readonly signal: AbortSignal;
   readonly progress: (report: StepReport) => void;
   /** A pause of the guest that was ours and is over: it is journaled with the next entry. */
   readonly notePause: (what: string, ms: number) => void;
+  /** What this step, in whichever life of the daemon, wrote down of the copy that it makes; null: nothing. */
+  readonly saved: () => Promise<SavedCopy | null>;
+  /** Durable when it resolves. */
+  readonly save: (note: CopyNote) => Promise<void>;
 }
 
 /** One kind of outside effect. `undo` is idempotent; `do` is called again only after the world said `absent` or `partial`. */
 export interface Effect<S, W> {
   do(step: S, world: W, context: EffectContext): Promise<void>;
   undo(step: S, world: W, context: EffectContext): Promise<void>;
-  /** Asks the world, never the journal. A throw counts as `unknown`. */
-  probe(step: S, world: W): Promise<Probe>;
+  /** Asks the world, never the marks of the journal; what was `saved` tells a file of ours from others. A throw counts as `unknown`. */
+  probe(step: S, world: W, context: EffectContext): Promise<Probe>;
 
   /** Changes that only the world knows. Asked once the step is done; they commit with the entry `done`, after the step's own. */
   changes?(step: S, world: W): Promise<readonly Change[]>;

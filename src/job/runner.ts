@@ -8,6 +8,9 @@
 //      │           │ failure, or the world cannot tell
 //      ▼           ▼
 //    failure from the commit step on: `attention`. The operation stays open; a later resume tries again, the same way.
+//
+// A plan with `waitsFrom` whose QEMU is gone before its commit step neither turns round nor needs anybody: `waiting`,
+// until its domain has a QEMU again.
 
 import type { Change } from '../domain/record.js';
 import type { Entry, Mark, Pause } from '../journal/entry.js';
@@ -17,10 +20,13 @@ import { fold } from '../journal/fold.js';
 import type { Journal } from '../journal/journal.js';
 import type { Plan, Refusal, Step, StepKind } from '../plan/step.js';
 import { present } from '../std/assert.js';
-import { NeedsOperatorError, StateError } from '../std/errors.js';
+import type { FerryError } from '../std/errors.js';
+import { JournalError, NeedsOperatorError, StateError } from '../std/errors.js';
 import type { Effect, EffectContext, Effects, Probe, StepReport } from './effect.js';
 import type { Action } from './recover.js';
 import { decide } from './recover.js';
+import type { Resolution } from './resolve.js';
+import { resolutionEntry, undecidedStep } from './resolve.js';
 
 export interface StepProgress {
   readonly operation: number;
@@ -39,12 +45,22 @@ export interface RunnerDeps<W> {
   readonly lock?: { run<T>(body: () => Promise<T>): Promise<T> };
   /** Cancels before a step or in a background step; ignored once the commit step is done. */
   readonly signal?: AbortSignal;
+  /** Whether the domain's QEMU is gone. */
+  readonly isGone?: () => Promise<boolean>;
+  /** Why an operation that may wait has to, although its QEMU is there; null: it need not. */
+  readonly obstacle?: () => Promise<string | null>;
   readonly onProgress?: (progress: StepProgress) => void;
+  /** Awaited before a step is done on the way forward: who goes on with many operations at once puts them in order. */
+  readonly turn?: (kind: StepKind) => Promise<void>;
+  /** Told, still under the lock, that the journal could not be written: the operation is half-way until it is resumed. */
+  readonly onInterrupted?: (error: JournalError) => void;
 }
 
 /** How an operation ended. `error`: the one that turned it round, as it was thrown. */
 export type Outcome =
   | { readonly outcome: 'committed' }
+  /** It stays open until its domain has a QEMU again (`Plan.waitsFrom`). */
+  | { readonly outcome: 'waiting'; readonly reason: string }
   | { readonly outcome: 'rolled-back'; readonly error: Error };
 
 /**
@@ -59,6 +75,37 @@ export async function resume<W>(
 ): Promise<Outcome> {
   const run = { operation, plan, deps, pauses: [] };
   return await toTheEnd(run, await locked(run, () => advance(run, null)));
+}
+
+/**
+ * A person's word on an operation that waits for one, and the way on from there.
+ *
+ * Resolves when the word is durable; `ended` is what `resume` gives.
+ *
+ * @throws the refusal of what does not fit; nothing was written then.
+ */
+export async function resolve<W>(
+  operation: number,
+  plan: Plan,
+  resolution: Resolution,
+  deps: RunnerDeps<W>,
+): Promise<{ readonly ended: Promise<Outcome> }> {
+  const run = { operation, plan, deps, pauses: [] };
+  await locked(run, async () => {
+    const at = await progressOf(run);
+    const commitStep = plan.commitAt - 1;
+    const isAtCommit = at.direction === 'forward' && undecidedStep(at) === commitStep;
+    // What the world knows by now counts more than what anybody believes.
+    const asksBack = resolution.direction === 'back' && isAtCommit;
+    const known: Resolution =
+      asksBack && (await ask(run, commitStep)) === 'done'
+        ? { ...resolution, was: 'done' }
+        : resolution;
+    const entry = resolutionEntry(operation, plan, at, known);
+    if ('refusal' in entry) throw entry.refusal;
+    await append(run, entry);
+  });
+  return { ended: resume(operation, plan, deps) };
 }
 
 export interface Performed {
@@ -109,19 +156,29 @@ interface Returned {
   readonly failure: Error | null;
 }
 
-async function toTheEnd<W>(run: Run<W>, first: Next): Promise<Outcome> {
+async function toTheEnd<W>(begun: Run<W>, first: Next): Promise<Outcome> {
+  let run = begun;
   let next = first;
   while ('background' in next) {
     const returned = await doInBackground(run, next.background);
-    next = await locked(run, () => advance(run, returned));
+    // While the lock was free the rest of the plan may have become another.
+    next = await locked(run, async () => {
+      run = await asPlannedNow(run);
+      return await advance(run, returned);
+    });
   }
   return next;
+}
+
+async function asPlannedNow<W>(run: Run<W>): Promise<Run<W>> {
+  const found = await run.deps.journal.operation(run.operation);
+  return found === null ? run : { ...run, plan: found.plan };
 }
 
 async function doInBackground<W>(run: Run<W>, i: number): Promise<Returned> {
   const { step, effect, context } = partsOf(run, i);
   try {
-    await effect.do(step, run.deps.world, context);
+    await withoutQemu(run, i, async () => await effect.do(step, run.deps.world, context));
     return { step: i, failure: null };
   } catch (error) {
     return { step: i, failure: context.signal.aborted ? cancelled(run, i, error) : errorOf(error) };
@@ -135,6 +192,8 @@ async function advance<W>(run: Run<W>, returned: Returned | null): Promise<Next>
     if (at.ended === 'committed') return { outcome: 'committed' };
     if (at.ended === 'rolled-back') return { outcome: 'rolled-back', error: earlier(run, at) };
     if (at.direction === 'back') return await back(run, at, earlier(run, at));
+    const obstacle = await obstacleOf(run, at);
+    if (obstacle !== null) return await wait(run, obstacle);
     return await forward(run, at, returned).catch(
       async (error: unknown) => await turnRound(run, errorOf(error)),
     );
@@ -149,8 +208,8 @@ async function forward<W>(
   returned: Returned | null,
 ): Promise<Next> {
   for (const i of run.plan.steps.keys()) {
+    const { step, effect, context } = partsOf(run, i);
     const mark = present(marks[i], 'fold makes one mark a step');
-    const { step, effect, context } = partsOf(run, i, mark);
     if (returned?.step === i) {
       await complete(run, i, async () => {
         if (returned.failure !== null) throw returned.failure;
@@ -160,16 +219,32 @@ async function forward<W>(
     const action = decide(mark, mark === 'doing' ? await ask(run, i) : null, 'forward');
     if (action === 'ask') throw cannotTell(run, i);
     if (action === 'do') {
+      await run.deps.turn?.(step.kind);
       if (isCancelled(run, i)) throw cancelled(run, i);
       if (mark !== 'doing' && effect.repeatable !== true)
         await append(run, { type: 'doing', step: i });
       tell(run, i, 'doing');
       if (effect.background === true) return { background: i };
-      await complete(run, i, async () => await effect.do(step, run.deps.world, context));
+      const attempt = async () => await effect.do(step, run.deps.world, context);
+      await complete(run, i, async () => await withoutQemu(run, i, attempt));
     } else if (mark !== 'done') await complete(run, i, async () => undefined);
   }
   await append(run, { type: 'end', outcome: 'committed' });
   return { outcome: 'committed' };
+}
+
+/** From the commit step on an operation is finished without its QEMU: one that goes in the middle of a step is no failure. */
+async function withoutQemu<W>(
+  { plan, deps }: Run<W>,
+  i: number,
+  attempt: () => Promise<void>,
+): Promise<void> {
+  try {
+    await attempt();
+  } catch (error) {
+    if (i < plan.commitAt || (await deps.isGone?.()) !== true) throw error;
+    await attempt();
+  }
 }
 
 /**
@@ -196,11 +271,30 @@ async function complete<W>(run: Run<W>, i: number, attempt: () => Promise<void>)
 
 /** After a failure on the way forward: back, unless the commit step is done. */
 async function turnRound<W>(run: Run<W>, error: Error): Promise<Outcome> {
-  if (error instanceof Stop) throw error;
+  // What the journal cannot take just now is not the step's fault: it is done again when the journal is well.
+  if (error instanceof Stop || error instanceof JournalError) throw error;
   const { marks } = await progressOf(run);
   if (marks.slice(0, run.plan.commitAt).every((mark) => mark === 'done')) throw error;
+  if (await waits(run, marks)) return await wait(run, error.message);
   await append(run, { type: 'rollback', reason: error.message });
   return await back(run, await progressOf(run), error);
+}
+
+async function wait<W>(run: Run<W>, reason: string): Promise<Outcome> {
+  await append(run, { type: 'waiting', reason });
+  return { outcome: 'waiting', reason };
+}
+
+async function obstacleOf<W>({ plan, deps }: Run<W>, { marks }: Progress): Promise<string | null> {
+  const { waitsFrom: from, commitAt } = plan;
+  if (from === undefined || marks[from] !== 'done' || marks[commitAt - 1] === 'done') return null;
+  return deps.signal?.aborted === true ? null : ((await deps.obstacle?.()) ?? null);
+}
+
+async function waits<W>({ plan, deps }: Run<W>, marks: readonly Mark[]): Promise<boolean> {
+  const from = plan.waitsFrom;
+  if (from === undefined || marks[from] !== 'done' || deps.signal?.aborted === true) return false;
+  return (await deps.isGone?.()) === true;
 }
 
 async function back<W>(run: Run<W>, { marks }: Progress, error: Error): Promise<Outcome> {
@@ -233,19 +327,33 @@ async function undo<W>(run: Run<W>, i: number, original: Error): Promise<void> {
   tell(run, i, 'undoing');
   const failure = await effect.undo(step, run.deps.world, context).then(() => null, errorOf);
   if (failure === null) return;
-  const text = `${original.message}; then undoing step ${i} (${step.kind}) failed: ${failure.message}`;
+  const text = `${original.message}; then undoing step ${i + 1} (${step.kind}) failed: ${failure.message}`;
   throw new AggregateError([original, failure], text, { cause: original });
 }
 
 /** Writes down that a person is needed, and makes the error that says so. */
-async function stopped<W>(run: Run<W>, thrown: Error): Promise<NeedsOperatorError> {
+async function stopped<W>(run: Run<W>, thrown: Error): Promise<FerryError> {
   const error = thrown instanceof Stop ? thrown.original : thrown;
   const { operation, plan } = run;
+  if (error instanceof JournalError) {
+    const waiting = interrupted(run, error);
+    run.deps.onInterrupted?.(waiting);
+    return waiting;
+  }
   // When the journal is what fails there is nowhere to write it. The operation is open either way.
   await append(run, { type: 'attention', reason: error.message }).catch(() => undefined);
   return new NeedsOperatorError(
     `${error.message}; operation ${operation} (${plan.operation} of ${plan.domainName}) stays open, 'ferry ops show ${operation}' tells how far it is`,
     { operation, next: [`ferry ops show ${operation}`], cause: error },
+  );
+}
+
+/** Nobody has to decide anything: the operation is where its journal says, and goes on once that can be written. */
+function interrupted<W>({ operation, plan }: Run<W>, error: JournalError): JournalError {
+  return new JournalError(
+    error.trouble,
+    `${error.message}; operation ${operation} (${plan.operation} of ${plan.domainName}) stays open and goes on by itself then`,
+    { operation, next: error.next, cause: error },
   );
 }
 
@@ -269,7 +377,7 @@ function rethrow(error: unknown): never {
 }
 
 const cannotTell = <W>(run: Run<W>, i: number, original: Error | null = null): Stop => {
-  const question = `it cannot be told whether step ${i} (${run.plan.steps[i]?.kind}) was done`;
+  const question = `it cannot be told whether step ${i + 1} (${run.plan.steps[i]?.kind}) was done`;
   return new Stop(
     new Error(original === null ? question : `${original.message}; ${question}`, {
       cause: original ?? undefined,
@@ -280,7 +388,7 @@ const cannotTell = <W>(run: Run<W>, i: number, original: Error | null = null): S
 const cancelled = <W>(run: Run<W>, i: number, cause?: unknown): StateError =>
   new StateError(
     'OPERATION_ABORTED',
-    `${run.plan.operation} ${run.plan.domainName}: cancelled at step ${i} (${run.plan.steps[i]?.kind})`,
+    `${run.plan.operation} ${run.plan.domainName}: cancelled at step ${i + 1} (${run.plan.steps[i]?.kind})`,
     { cause, operation: run.operation },
   );
 
@@ -292,8 +400,18 @@ const isCancelled = <W>({ plan, deps }: Run<W>, i: number): boolean =>
   i < plan.commitAt && deps.signal?.aborted === true;
 
 async function ask<W>(run: Run<W>, i: number): Promise<Probe> {
-  const { step, effect } = partsOf(run, i);
-  return await effect.probe(step, run.deps.world).catch(() => 'unknown' as const);
+  const { step, effect, context } = partsOf(run, i);
+  const found = await effect.probe(step, run.deps.world, context).catch(() => 'unknown' as const);
+  return found === 'unknown' ? await answered(run, i) : found;
+}
+
+/** What a person said of step `i` stands in for the world, once: the new `doing` uses it up. */
+async function answered<W>(run: Run<W>, i: number): Promise<Probe> {
+  const { answer } = await progressOf(run);
+  if (answer?.of !== i) return 'unknown';
+  const again: Entry = { type: 'doing', step: i };
+  await append(run, again);
+  return answer.was;
 }
 
 async function changesOf<W>(run: Run<W>, i: number): Promise<readonly Change[]> {
@@ -339,17 +457,18 @@ interface Parts<W> {
   readonly context: EffectContext;
 }
 
-function partsOf<W>(run: Run<W>, i: number, mark: Mark = 'none'): Parts<W> {
+function partsOf<W>(run: Run<W>, i: number): Parts<W> {
   const { operation, plan, deps } = run;
   const step = present(plan.steps[i], `step ${i} stands in the plan`);
   const effect: Effect<Step, W> = deps.effects[step.kind];
   const cancellable = effect.background === true && i < plan.commitAt;
   const context: EffectContext = {
     operation,
-    begun: mark === 'doing',
     signal: (cancellable ? deps.signal : undefined) ?? never,
     progress: (report) => tell(run, i, 'doing', report),
     notePause: (what, ms) => void run.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),
+    saved: async () => await deps.journal.copy(operation, i),
+    save: async (note) => await deps.journal.saveCopy(operation, i, note),
   };
   return { step, effect, context };
 }

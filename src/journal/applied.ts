@@ -1,15 +1,17 @@
 // What both journals share: applying changes to a record, the listeners, and the summary of an operation.
 
-import type { Change, DomainRecord } from '../domain/record.js';
+import type { CopyNote, CopyState } from '../block/copy.js';
+import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
 import { applyChange } from '../domain/record.js';
 import type { Plan } from '../plan/step.js';
 import { checkPlan } from '../plan/step.js';
-import { assert } from '../std/assert.js';
+import { assert, present } from '../std/assert.js';
 import type { Entry } from './entry.js';
 import { fold } from './fold.js';
 import type {
   Applied,
   AppliedListener,
+  CopyRecord,
   OperationRecord,
   OperationSummary,
   StampedEntry,
@@ -27,6 +29,17 @@ export function applyAll(
     `changes of domain ${domain} made a record of ${after?.uuid}`,
   );
   return after;
+}
+
+/** A role as it is stored at `nowMs`; `known` is the one that its image has already. */
+export function roleAt(
+  { role, since }: Extract<Change, { readonly change: 'role' }>,
+  known: ImageRole | null,
+  nowMs: number,
+): ImageRole {
+  if (since === undefined) return role;
+  const kept = since === 'kept' ? known?.sinceSeconds : undefined;
+  return { ...role, sinceSeconds: kept ?? Math.floor(nowMs / 1000) };
 }
 
 /** The listeners of one journal. */
@@ -62,6 +75,7 @@ export interface OperationParts {
   readonly startedAtMs: number;
   readonly endedAtMs: number | null;
   readonly entries: readonly StampedEntry[];
+  readonly copies: readonly CopyRecord[];
 }
 
 export function operationOf({
@@ -70,6 +84,7 @@ export function operationOf({
   startedAtMs,
   endedAtMs,
   entries,
+  copies,
 }: OperationParts): OperationRecord {
   const progress = fold(
     entries.map(({ entry }) => entry),
@@ -86,16 +101,18 @@ export function operationOf({
     direction: progress.direction,
     reason: progress.reason,
     attention: progress.attention,
+    waiting: progress.waiting,
     commitAt: plan.commitAt,
     steps: plan.steps.map(({ kind }, i) => ({ kind, mark: progress.marks[i] ?? 'none' })),
     pauses: entries.flatMap(({ entry }) => entry.pauses ?? []),
     plan,
     entries,
+    copies,
   };
 }
 
 export function summaryOf(parts: OperationParts): OperationSummary {
-  const { plan: _plan, entries: _entries, ...summary } = operationOf(parts);
+  const { plan: _plan, entries: _entries, copies: _copies, ...summary } = operationOf(parts);
   return summary;
 }
 
@@ -119,3 +136,27 @@ export function entriesAtOnce(
 
 export const isRecordOnly = (plan: Plan): boolean =>
   plan.steps.every(({ kind }) => kind === 'record');
+
+/** The state of a copy after `note`; its pieces are each journal's own. */
+export function copyAfter(state: CopyState | null, note: CopyNote, atMs: number): CopyState {
+  if (note.note === 'begun') {
+    const { source, pieceBytes, totalBytes } = note;
+    return { source, pieceBytes, totalBytes, resumes: [], whole: null };
+  }
+  const begun = present(state, `a copy that was not begun is '${note.note}'`);
+  switch (note.note) {
+    case 'resumed': {
+      const { keptBytes, brokenBytes } = note;
+      return { ...begun, resumes: [...begun.resumes, { atMs, keptBytes, brokenBytes }] };
+    }
+    case 'pieces':
+      return begun;
+    case 'whole':
+      return { ...begun, whole: note.whole };
+  }
+}
+
+/** What is shown of a copy: a finished one is there, whatever became of its pieces. */
+export function copyRecordOf(step: number, state: CopyState, savedBytes: number): CopyRecord {
+  return { step, ...state, savedBytes: state.whole === null ? savedBytes : state.totalBytes };
+}

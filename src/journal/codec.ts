@@ -29,11 +29,34 @@ function tagged(value: unknown): unknown {
   return value;
 }
 
+/** In place: what was just parsed is nobody else's, and a daemon that starts decodes hundreds of these. */
 function untagged(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(untagged);
   if (typeof value !== 'object' || value === null) return value;
   if (tag in value && typeof value[tag] === 'string') return BigInt(value[tag]);
-  return mapMembers(value, (name) => (looksLikeTag.test(name) ? name.slice(1) : name), untagged);
+  let isEscaped = false;
+  // JSON has no other members than these.
+  const members = value as Record<string, unknown>;
+  for (const name of Object.keys(members)) {
+    const member = members[name];
+    if (typeof member === 'object' && member !== null) {
+      const plain = untagged(member);
+      if (plain !== member) put(value, name, plain);
+    }
+    isEscaped ||= name.startsWith('$') && looksLikeTag.test(name);
+  }
+  return isEscaped ? mapMembers(value, unescaped, (member) => member) : value;
+}
+
+const unescaped = (name: string): string => (looksLikeTag.test(name) ? name.slice(1) : name);
+
+/** Not an assignment: that would make a member called `__proto__` the prototype. */
+function put(object: object, name: string, value: unknown): void {
+  Object.defineProperty(object, name, {
+    value,
+    configurable: true,
+    enumerable: true,
+    writable: true,
+  });
 }
 
 function mapMembers(

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 
-import type { Entry } from './entry.js';
+import type { Answer, Entry } from './entry.js';
 import { fold } from './fold.js';
 
 const stepCount = 4;
@@ -19,11 +19,21 @@ const pause: fc.Arbitrary<Entry> = fc.record({
   type: fc.constant('attention' as const),
   reason: fc.string(),
 });
+const answer: fc.Arbitrary<Answer> = fc.record({
+  of: step,
+  was: fc.constantFrom('done' as const, 'absent' as const),
+});
+const word: fc.Arbitrary<Entry> = fc.record({
+  type: fc.constant('resolved' as const),
+  direction: fc.constantFrom('forward' as const, 'back' as const),
+  answer: fc.oneof(fc.constant(null), answer),
+  by: fc.string(),
+});
 const end: fc.Arbitrary<Entry> = fc.record({
   type: fc.constant('end' as const),
   outcome: fc.constantFrom('committed' as const, 'rolled-back' as const),
 });
-const open = fc.array(fc.oneof(mark, turn, pause));
+const open = fc.array(fc.oneof(mark, turn, pause, word));
 
 test('fold: the last entry of a step is its mark', () => {
   fc.assert(
@@ -37,13 +47,17 @@ test('fold: the last entry of a step is its mark', () => {
   );
 });
 
-test('fold: only the entry rollback turns round, for good, and the first reason stays', () => {
+const turnsRound = (entry: Entry): boolean =>
+  entry.type === 'rollback' || (entry.type === 'resolved' && entry.direction === 'back');
+
+test('fold: only a rollback, or a person, turns round, for good, and the first reason stays', () => {
   fc.assert(
     fc.property(open, (entries) => {
-      const first = entries.find(({ type }) => type === 'rollback');
+      const first = entries.find(turnsRound);
       const { direction, reason } = fold(entries, stepCount);
       assert.equal(direction, first === undefined ? 'forward' : 'back');
-      assert.equal(reason, first !== undefined && 'reason' in first ? first.reason : null);
+      const why = first?.type === 'resolved' ? `rolled back by ${first.by}` : null;
+      assert.equal(reason, first?.type === 'rollback' ? first.reason : why);
     }),
   );
 });
@@ -54,6 +68,20 @@ test('fold: an operation waits for a person until anything else is written', () 
       const last = entries.at(-1);
       const waits = last?.type === 'attention' ? last.reason : null;
       assert.equal(fold(entries, stepCount).attention, waits);
+    }),
+  );
+});
+
+test('fold: a word of a person lasts until its step gets a mark or the operation stops again', () => {
+  fc.assert(
+    fc.property(open, (entries) => {
+      const at = entries.findLastIndex(({ type }) => type === 'resolved');
+      const last = entries[at];
+      const given = last?.type === 'resolved' ? last.answer : null;
+      const used = entries
+        .slice(at + 1)
+        .some((e) => e.type === 'attention' || ('step' in e && e.step === given?.of));
+      assert.deepEqual(fold(entries, stepCount).answer, used ? null : given);
     }),
   );
 });

@@ -1,20 +1,16 @@
 // One suite over both journals: what holds for one holds for the other, also after the process died.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
 
 import type { Definition } from '../domain/definition.js';
 import type { Change } from '../domain/record.js';
 import type { Plan } from '../plan/step.js';
 import { AssertionError } from '../std/assert.js';
-import type { Applied, Journal, Retention } from './journal.js';
+import type { Applied } from './journal.js';
 import { MemoryJournal } from './memory.js';
-import { openJournal } from './sqlite.js';
+import { fact, plan, uuid } from './testing/both.js';
 
-const uuid = 'c0ffee00-0000-4000-8000-000000000001';
 const other = 'c0ffee00-0000-4000-8000-000000000002';
 
 /** Only what `applyChange` looks at, and one member that no JSON number holds. */
@@ -38,6 +34,7 @@ function role(path: string): Change {
     path,
     role: 'stale',
     domain: uuid,
+    domainName: 'vm1',
     target: 'vda',
     live: '/b',
     sinceSeconds: 1,
@@ -45,23 +42,6 @@ function role(path: string): Change {
   return { change: 'role', role: one };
 }
 
-const plan: Plan = {
-  operation: 'toy',
-  domain: uuid,
-  domainName: 'vm-1',
-  steps: [
-    {
-      kind: 'create-image',
-      path: '/a',
-      sizeBytes: 2n ** 62n,
-      backing: null,
-      clusterSizeBytes: null,
-      existed: false,
-    },
-    { kind: 'record' },
-  ],
-  commitAt: 2,
-};
 const records: Plan = {
   ...plan,
   operation: 'autostart',
@@ -71,52 +51,6 @@ const records: Plan = {
   ],
   commitAt: 1,
 };
-
-interface Bench {
-  readonly journal: Journal;
-  /** The process dies and another opens what it left. */
-  reopen(): Promise<Journal>;
-}
-
-interface Options {
-  readonly nowMs?: () => number;
-  readonly keep?: Partial<Retention>;
-}
-
-const kinds = {
-  memory: (options: Options) => {
-    let journal = new MemoryJournal(options);
-    const reopen = async () => (journal = journal.crash());
-    return { journal, reopen, end: async () => undefined };
-  },
-  sqlite: (options: Options) => {
-    const stateDir = mkdtempSync(join(tmpdir(), 'ferry-journal-'));
-    let journal = openJournal({ stateDir, ...options });
-    const reopen = async () => {
-      await journal[Symbol.asyncDispose]();
-      return (journal = openJournal({ stateDir, ...options }));
-    };
-    const end = async () => {
-      await journal[Symbol.asyncDispose]();
-      rmSync(stateDir, { recursive: true });
-    };
-    return { journal, reopen, end };
-  },
-};
-
-/** A fact of both journals. */
-function fact(name: string, body: (bench: Bench) => Promise<void>, options: Options = {}): void {
-  for (const [kind, make] of Object.entries(kinds)) {
-    test(`journal in ${kind}: ${name}`, async () => {
-      const bench = make(options);
-      try {
-        await body(bench);
-      } finally {
-        await bench.end();
-      }
-    });
-  }
-}
 
 fact('a plan is there again after the process died, its int64 to the last digit', async (bench) => {
   const id = await bench.journal.begin(plan);
@@ -266,6 +200,7 @@ fact(
         direction: 'forward',
         reason: null,
         attention: 'look',
+        waiting: null,
         commitAt: 2,
         steps: [
           { kind: 'create-image', mark: 'doing' },

@@ -2,6 +2,7 @@
 // Everything that `append` is given commits in ONE transaction and is durable before it resolves. The methods are
 // async so that a fleet can later keep part of this elsewhere. Two implementations, one test suite over both.
 
+import type { CopyNote, CopyState, SavedCopy } from '../block/copy.js';
 import type { DomainEvent } from '../domain/events.js';
 import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
 import type { Plan, StepKind } from '../plan/step.js';
@@ -51,16 +52,27 @@ export interface OperationSummary {
   readonly reason: string | null;
   /** Why it waits for a person; null when it does not. */
   readonly attention: string | null;
+  /** Why it waits for the next start of its domain; null when it does not. */
+  readonly waiting: string | null;
   readonly commitAt: number;
   readonly steps: readonly { readonly kind: StepKind; readonly mark: Mark }[];
   /** In the order in which they were measured. */
   readonly pauses: readonly Pause[];
 }
 
+/** How far the copy is that one step makes. */
+export interface CopyRecord extends CopyState {
+  readonly step: number;
+  /** Data that is durable at the destination and written down. */
+  readonly savedBytes: number;
+}
+
 /** One operation, whole. */
 export interface OperationRecord extends OperationSummary {
   readonly plan: Plan;
   readonly entries: readonly StampedEntry[];
+  /** Of the steps that copy and have begun, in their order. */
+  readonly copies: readonly CopyRecord[];
 }
 
 export interface OperationFilter {
@@ -96,6 +108,15 @@ export interface Journal extends AsyncDisposable {
   /** Oldest first. Empty for an operation that holds only its plan, or that is not known. */
   entries(operation: number): Promise<readonly StampedEntry[]>;
 
+  /** What was saved of the copy that a step makes; null: nothing. */
+  copy(operation: number, step: number): Promise<SavedCopy | null>;
+
+  /**
+   * Writes down how far that copy is. An ended operation takes nothing, and its pieces are forgotten with its end: what
+   * stays is the rest of the record.
+   */
+  saveCopy(operation: number, step: number, note: CopyNote): Promise<void>;
+
   /** Oldest first; those that wait for a person too. */
   openOperations(): Promise<readonly OperationRecord[]>;
 
@@ -116,6 +137,9 @@ export interface Journal extends AsyncDisposable {
 
   /** The next libvirt domain id: counts from 1, never given twice, not even after a crash. */
   nextDomainId(): Promise<number>;
+
+  /** Writes something small. @throws {JournalError} while nothing can be written, or there is no room to begin something. */
+  writable(): Promise<void>;
 
   setting(key: string): Promise<string | null>;
   /** Null removes it. */

@@ -1,10 +1,21 @@
 // A journal in memory, for tests: the same semantics as the one on disk, and a process death on demand.
 
+import type { CopyNote, Piece, SavedCopy } from '../block/copy.js';
 import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
 import type { Plan } from '../plan/step.js';
 import { checkPlan } from '../plan/step.js';
 import { assert, present } from '../std/assert.js';
-import { applyAll, entriesAtOnce, Listeners, operationOf, summaryOf } from './applied.js';
+import {
+  applyAll,
+  copyAfter,
+  copyRecordOf,
+  entriesAtOnce,
+  Listeners,
+  operationOf,
+  roleAt,
+  summaryOf,
+} from './applied.js';
+import type { OperationParts } from './applied.js';
 import type { Entry } from './entry.js';
 import type {
   Applied,
@@ -27,6 +38,8 @@ interface StoredOperation {
   readonly startedAtMs: number;
   readonly endedAtMs: number | null;
   readonly entries: readonly StampedEntry[];
+  /** By step. */
+  readonly saved: ReadonlyMap<number, SavedCopy>;
 }
 
 /** What is durable. Replaced as a whole by each transaction, so that half of one can never be seen. */
@@ -128,15 +141,30 @@ export class MemoryJournal implements Journal {
     return this.read().operations.get(operation)?.entries ?? [];
   }
 
+  async copy(operation: number, step: number): Promise<SavedCopy | null> {
+    return this.read().operations.get(operation)?.saved.get(step) ?? null;
+  }
+
+  async saveCopy(id: number, step: number, note: CopyNote): Promise<void> {
+    this.write((store) => {
+      const operation = openOperation(store, id, 'nothing of a copy can be saved');
+      const before = operation.saved.get(step) ?? null;
+      const pieces = piecesAfter(before?.pieces ?? [], note);
+      const saved = { ...copyAfter(before, note, this.nowMs()), pieces };
+      const next = { ...operation, saved: new Map(operation.saved).set(step, saved) };
+      return [{ ...store, operations: new Map(store.operations).set(id, next) }, undefined];
+    });
+  }
+
   async openOperations(): Promise<readonly OperationRecord[]> {
     return [...this.read().operations.values()]
       .filter(({ endedAtMs }) => endedAtMs === null)
-      .map(operationOf);
+      .map((stored) => operationOf(partsOf(stored)));
   }
 
   async operation(id: number): Promise<OperationRecord | null> {
     const stored = this.read().operations.get(id);
-    return stored === undefined ? null : operationOf(stored);
+    return stored === undefined ? null : operationOf(partsOf(stored));
   }
 
   async operations({ domain, limit = 100 }: OperationFilter = {}): Promise<
@@ -145,7 +173,10 @@ export class MemoryJournal implements Journal {
     const wanted = [...this.read().operations.values()].filter(
       ({ plan }) => domain === undefined || plan.domain === domain,
     );
-    return wanted.toReversed().slice(0, limit).map(summaryOf);
+    return wanted
+      .toReversed()
+      .slice(0, limit)
+      .map((stored) => summaryOf(partsOf(stored)));
   }
 
   async domains(): Promise<readonly DomainRecord[]> {
@@ -164,6 +195,10 @@ export class MemoryJournal implements Journal {
     return this.read()
       .events.filter(({ seq }) => seq > afterSeq)
       .slice(0, limit);
+  }
+
+  async writable(): Promise<void> {
+    return this.write((store) => [store, undefined]);
   }
 
   async nextDomainId(): Promise<number> {
@@ -214,6 +249,7 @@ export class MemoryJournal implements Journal {
       startedAtMs: this.nowMs(),
       endedAtMs: null,
       entries: [],
+      saved: new Map(),
     };
     return [
       { ...store, lastOperation: id, operations: new Map(store.operations).set(id, operation) },
@@ -227,16 +263,13 @@ export class MemoryJournal implements Journal {
     entry: Entry,
     changes: readonly Change[],
   ): readonly [Store, Applied] {
-    const operation = present(store.operations.get(id), `there is no operation ${id}`);
-    assert(
-      operation.endedAtMs === null,
-      `operation ${id} has ended: no '${entry.type}' can follow`,
-    );
+    const operation = openOperation(store, id, `no '${entry.type}' can follow`);
     const atMs = this.nowMs();
     const next: StoredOperation = {
       ...operation,
       endedAtMs: entry.type === 'end' ? atMs : null,
       entries: [...operation.entries, { atMs, entry, changes }],
+      saved: entry.type === 'end' ? withoutPieces(operation.saved) : operation.saved,
     };
     const operations = new Map(store.operations).set(id, next);
     if (entry.type === 'end') this.prune(operations);
@@ -247,6 +280,19 @@ export class MemoryJournal implements Journal {
     const ended = [...operations.values()].filter(({ endedAtMs }) => endedAtMs !== null);
     for (const { id } of ended.slice(0, Math.max(0, ended.length - this.keep.operations)))
       operations.delete(id);
+  }
+
+  private replanned(
+    operations: Store['operations'],
+    { operation, from, done, plan }: Extract<Change, { readonly change: 'replan' }>,
+  ): Store['operations'] {
+    const stored = present(operations.get(operation), `there is no operation ${operation}`);
+    // Only data to who made the change; here it is known to be a plan.
+    const next = plan as Plan;
+    checkPlan(next);
+    const entry = { type: 'replan', from, done } as const;
+    const entries = [...stored.entries, { atMs: this.nowMs(), entry, changes: [] }];
+    return new Map(operations).set(operation, { ...stored, plan: next, entries });
   }
 
   private withChanges(
@@ -262,17 +308,53 @@ export class MemoryJournal implements Journal {
     const roles = new Map(store.roles);
     const events = [...store.events];
     let seq = store.lastEvent;
+    let { operations } = store;
     const applied = changes.map((change): AppliedChange => {
-      if (change.change === 'role') roles.set(change.role.path, change.role);
+      if (change.change === 'role') {
+        const role = roleAt(change, roles.get(change.role.path) ?? null, this.nowMs());
+        roles.set(role.path, role);
+        return { change: { change: 'role', role }, seq: null };
+      }
       if (change.change === 'forget-role') roles.delete(change.path);
+      if (change.change === 'replan') operations = this.replanned(operations, change);
       if (change.change !== 'event') return { change, seq: null };
       events.push({ seq: ++seq, atMs: this.nowMs(), domain, event: change.event });
       return { change, seq };
     });
     events.splice(0, Math.max(0, events.length - this.keep.events));
     return [
-      { ...store, domains, roles, events, lastEvent: seq },
+      { ...store, operations, domains, roles, events, lastEvent: seq },
       { domain, before, after: domains.get(domain) ?? null, changes: applied },
     ];
   }
+}
+
+function openOperation(store: Store, id: number, otherwise: string): StoredOperation {
+  const operation = present(store.operations.get(id), `there is no operation ${id}`);
+  assert(operation.endedAtMs === null, `operation ${id} has ended: ${otherwise}`);
+  return operation;
+}
+
+function piecesAfter(pieces: readonly Piece[], note: CopyNote): readonly Piece[] {
+  if (note.note === 'begun') return [];
+  if (note.note !== 'pieces') return pieces;
+  const byOffset = new Map([...pieces, ...note.pieces].map((piece) => [piece.offset, piece]));
+  return [...byOffset.values()].toSorted((a, b) => a.offset - b.offset);
+}
+
+const withoutPieces = (saved: ReadonlyMap<number, SavedCopy>): ReadonlyMap<number, SavedCopy> =>
+  new Map([...saved].map(([step, copy]) => [step, { ...copy, pieces: [] }]));
+
+function partsOf(stored: StoredOperation): OperationParts {
+  const copies = [...stored.saved].toSorted(([a], [b]) => a - b);
+  return {
+    ...stored,
+    copies: copies.map(([step, { pieces, ...state }]) =>
+      copyRecordOf(
+        step,
+        state,
+        pieces.reduce((sum, { dataBytes }) => sum + dataBytes, 0),
+      ),
+    ),
+  };
 }

@@ -35,6 +35,29 @@ const versions: readonly string[] = [
   CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
   CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   `,
+  // What is owed became a list of mirrors; before, it was a text that refused the start of a source that is complete.
+  `
+  UPDATE domain SET record = json_set(record, '$.owed', json('[]'));
+  UPDATE role SET role = json_set(role, '$.domainName', '');
+  `,
+  `
+  CREATE TABLE copy (
+    operation INTEGER NOT NULL REFERENCES operation ON DELETE CASCADE,
+    step INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    PRIMARY KEY (operation, step)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE piece (
+    operation INTEGER NOT NULL,
+    step INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    length INTEGER NOT NULL,
+    data INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    PRIMARY KEY (operation, step, offset),
+    FOREIGN KEY (operation, step) REFERENCES copy ON DELETE CASCADE
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /** Brings the tables to this version. A newer one is refused: an older program would not understand what it reads. */
@@ -66,6 +89,19 @@ export interface EntryRow {
   readonly changes: string | null;
 }
 
+export interface CopyRow {
+  readonly step: number;
+  readonly state: string;
+  readonly saved: number;
+}
+
+export interface PieceRow {
+  readonly offset: number;
+  readonly length: number;
+  readonly data: number;
+  readonly hash: string;
+}
+
 export interface DomainRow {
   readonly uuid: string;
   readonly record: string;
@@ -91,6 +127,7 @@ const statements = {
   open: `${operation} WHERE ended_ms IS NULL ORDER BY id`,
   operations: `${operation} ORDER BY id DESC LIMIT ?`,
   operationsOfDomain: `${operation} WHERE domain = ? ORDER BY id DESC LIMIT ?`,
+  replan: 'UPDATE operation SET plan = ? WHERE id = ?',
   domainOf: 'SELECT domain FROM operation WHERE id = ?',
   end: 'UPDATE operation SET ended_ms = ? WHERE id = ?',
   pruneOperations: `
@@ -101,10 +138,27 @@ const statements = {
     INSERT INTO entry (operation, at_ms, entry, changes)
       SELECT id, @atMs, @entry, @changes FROM operation WHERE id = @operation AND ended_ms IS NULL`,
   entries: 'SELECT at_ms, entry, changes FROM entry WHERE operation = ? ORDER BY id',
+  copies: `
+    SELECT step, state, (SELECT TOTAL(data) FROM piece
+        WHERE piece.operation = copy.operation AND piece.step = copy.step) AS saved
+      FROM copy WHERE operation = ? ORDER BY step`,
+  copy: 'SELECT state FROM copy WHERE operation = ? AND step = ?',
+  // Writes nothing when the operation has ended or never was.
+  putCopy: `
+    INSERT INTO copy (operation, step, state)
+      SELECT id, @step, @state FROM operation WHERE id = @operation AND ended_ms IS NULL
+      ON CONFLICT (operation, step) DO UPDATE SET state = excluded.state`,
+  pieces: `
+    SELECT offset, length, data, hash FROM piece WHERE operation = ? AND step = ? ORDER BY offset`,
+  putPiece: `
+    REPLACE INTO piece (operation, step, offset, length, data, hash) VALUES (?, ?, ?, ?, ?, ?)`,
+  dropPieces: 'DELETE FROM piece WHERE operation = ? AND step = ?',
+  dropAllPieces: 'DELETE FROM piece WHERE operation = ?',
   domains: 'SELECT uuid, record FROM domain',
   putDomain: 'REPLACE INTO domain (uuid, record) VALUES (?, ?)',
   dropDomain: 'DELETE FROM domain WHERE uuid = ?',
   roles: 'SELECT role FROM role ORDER BY path',
+  role: 'SELECT role FROM role WHERE path = ?',
   putRole: 'REPLACE INTO role (path, role) VALUES (?, ?)',
   dropRole: 'DELETE FROM role WHERE path = ?',
   insertEvent: 'INSERT INTO event (at_ms, domain, event) VALUES (?, ?, ?)',

@@ -2,17 +2,27 @@
 // life (`locking_mode=EXCLUSIVE`), keeps a second daemon off the state directory and ends with the process.
 // Nothing else in this process may open the database file: closing it would drop the lock (fcntl(2), POSIX locks).
 
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 
+import type { CopyNote, CopyState, SavedCopy } from '../block/copy.js';
 import type { DomainEvent } from '../domain/events.js';
 import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
 import type { Plan } from '../plan/step.js';
 import { checkPlan } from '../plan/step.js';
 import { assert, present } from '../std/assert.js';
-import { messageOf, StateError, SystemError } from '../std/errors.js';
-import { applyAll, entriesAtOnce, Listeners, operationOf, summaryOf } from './applied.js';
+import { JournalError } from '../std/errors.js';
+import {
+  applyAll,
+  copyAfter,
+  copyRecordOf,
+  entriesAtOnce,
+  Listeners,
+  operationOf,
+  roleAt,
+  summaryOf,
+} from './applied.js';
 import { decode, encode } from './codec.js';
 import type { Entry } from './entry.js';
 import type {
@@ -29,8 +39,20 @@ import type {
   StampedEvent,
 } from './journal.js';
 import { defaultRetention } from './journal.js';
-import type { DomainRow, EntryRow, EventRow, OperationRow, RoleRow, Statements } from './schema.js';
+import { inUse, isBusy } from './lock.js';
+import { Reserve } from './reserve.js';
+import type {
+  CopyRow,
+  DomainRow,
+  EntryRow,
+  EventRow,
+  OperationRow,
+  PieceRow,
+  RoleRow,
+  Statements,
+} from './schema.js';
 import { migrate, prepare } from './schema.js';
+import { damaged, translated } from './trouble.js';
 
 export interface SqliteJournalOptions {
   readonly stateDir: string;
@@ -38,19 +60,23 @@ export interface SqliteJournalOptions {
   readonly keep?: Partial<Retention>;
 }
 
-/** Opens, or makes, the journal of a state directory. Checks the file before anything trusts it. */
+/** Opens, or makes, the journal of a state directory. Checks the file, and that it can be written, before anything trusts it. */
 export function openJournal(options: SqliteJournalOptions): SqliteJournal {
-  const path = join(options.stateDir, 'ferry.db');
+  const { stateDir, nowMs = Date.now } = options;
+  const path = join(stateDir, 'ferry.db');
   return translated(path, 'open', () => {
-    mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    const reserve = new Reserve(stateDir);
     const db = new Database(path, { timeout: 0 });
     try {
       // Not left to the folder: another user's QEMU may pass through it. The log next to it gets the same mode.
       chmodSync(path, 0o600);
-      own(db, options.stateDir);
+      own(db, path, stateDir);
       check(db, path);
       migrate(db, path);
-      return new SqliteJournal(db, path, options);
+      const journal = new SqliteJournal(db, { ...options, path, reserve, nowMs });
+      journal.checkWritable();
+      return journal;
     } catch (error) {
       db.close();
       throw error;
@@ -59,8 +85,7 @@ export function openJournal(options: SqliteJournalOptions): SqliteJournal {
 }
 
 /** Takes the lock for life, or says who has it. */
-function own(db: Database.Database, stateDir: string): void {
-  const holder = join(stateDir, 'ferryd.pid');
+function own(db: Database.Database, path: string, stateDir: string): void {
   try {
     // Before the first access: the log's index is then kept in memory, and the lock is taken with the first read.
     db.pragma('locking_mode = EXCLUSIVE');
@@ -69,33 +94,33 @@ function own(db: Database.Database, stateDir: string): void {
     db.pragma('foreign_keys = ON');
     db.exec('BEGIN IMMEDIATE; COMMIT');
   } catch (error) {
-    if (!isSqlite(error) || !error.code.startsWith('SQLITE_BUSY')) throw error;
-    throw new StateError(
-      'OPERATION_INVALID',
-      `start: state directory ${stateDir} is in use by the ferryd with pid ${pidIn(holder)}; end it first, or give another --state-dir`,
-      { cause: error },
-    );
+    if (!isBusy(error)) throw error;
+    throw inUse(`state directory ${stateDir}`, path, 'another --state-dir', error);
   }
-  writeFileSync(holder, `${process.pid}\n`);
 }
 
-/** The lock says that there is a holder; this file only says its name. */
-function pidIn(path: string): string {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch {
-    return 'unknown';
-  }
-}
+/** A whole check reads the whole file, about 1 ms a MB; beyond this only what says what is true now is checked. */
+const CHECKED_WHOLE_BYTES = 64 * 1024 * 1024;
 
 function check(db: Database.Database, path: string): void {
-  const found: unknown = db.pragma('quick_check(1)', { simple: true });
-  if (found !== 'ok') throw damaged(path, String(found));
+  const whole = statSync(path).size <= CHECKED_WHOLE_BYTES;
+  const tables = whole ? ['1'] : ['domain', 'role', 'setting', 'counter', 'operation'];
+  for (const table of tables) {
+    const found: unknown = db.pragma(`quick_check(${table})`, { simple: true });
+    if (found !== 'ok') throw damaged(path, String(found).replaceAll('\n', ' '));
+  }
+}
+
+interface Opened extends SqliteJournalOptions {
+  readonly path: string;
+  readonly reserve: Reserve;
+  readonly nowMs: () => number;
 }
 
 export class SqliteJournal implements Journal {
   private readonly db: Database.Database;
   private readonly path: string;
+  private readonly reserve: Reserve;
   private readonly nowMs: () => number;
   private readonly keep: Retention;
   private readonly statements: Statements;
@@ -104,11 +129,12 @@ export class SqliteJournal implements Journal {
   private readonly records: Map<string, DomainRecord>;
 
   /** Use `openJournal`. */
-  constructor(db: Database.Database, path: string, options: SqliteJournalOptions) {
+  constructor(db: Database.Database, { path, reserve, nowMs, keep }: Opened) {
     this.db = db;
     this.path = path;
-    this.nowMs = options.nowMs ?? Date.now;
-    this.keep = { ...defaultRetention, ...options.keep };
+    this.reserve = reserve;
+    this.nowMs = nowMs;
+    this.keep = { ...defaultRetention, ...keep };
     this.statements = prepare(db);
     const rows = this.statements.domains.all() as DomainRow[];
     this.records = new Map(rows.map(({ uuid, record }) => [uuid, decode(record) as DomainRecord]));
@@ -116,7 +142,7 @@ export class SqliteJournal implements Journal {
 
   async begin(plan: Plan): Promise<number> {
     checkPlan(plan);
-    return this.write(() => this.insertPlan(plan));
+    return this.writeNew(() => this.insertPlan(plan));
   }
 
   async append(operation: number, entry: Entry, changes: readonly Change[] = []): Promise<Applied> {
@@ -138,7 +164,7 @@ export class SqliteJournal implements Journal {
         plan.domain,
         entries.flatMap(({ changes }) => changes),
       );
-    });
+    }, 'new');
     return { operation, applied };
   }
 
@@ -148,6 +174,20 @@ export class SqliteJournal implements Journal {
 
   async entries(operation: number): Promise<readonly StampedEntry[]> {
     return this.read(() => this.entriesOf(operation));
+  }
+
+  async copy(operation: number, step: number): Promise<SavedCopy | null> {
+    return this.read(() => {
+      const state = this.copyState(operation, step);
+      if (state === null) return null;
+      const rows = this.statements.pieces.all(operation, step) as PieceRow[];
+      const pieces = rows.map(({ data, ...piece }) => ({ ...piece, dataBytes: data }));
+      return { ...state, pieces };
+    });
+  }
+
+  async saveCopy(operation: number, step: number, note: CopyNote): Promise<void> {
+    this.write(() => this.insertNote(operation, step, note));
   }
 
   async openOperations(): Promise<readonly OperationRecord[]> {
@@ -198,6 +238,14 @@ export class SqliteJournal implements Journal {
     }));
   }
 
+  async writable(): Promise<void> {
+    this.checkWritable();
+  }
+
+  checkWritable(): void {
+    this.writeNew(() => this.statements.putSetting.run('written-ms', String(this.nowMs())));
+  }
+
   async nextDomainId(): Promise<number> {
     return this.write(() => (this.statements.nextDomainId.get() as { value: number }).value);
   }
@@ -227,13 +275,30 @@ export class SqliteJournal implements Journal {
     return translated(this.path, 'read', body);
   }
 
+  /** With the reserve, if it takes that: what has begun is brought to its end. */
   private write<T>(body: () => T): T {
+    try {
+      return this.attempt(body);
+    } catch (error) {
+      const isFull = error instanceof JournalError && error.trouble === 'full';
+      if (!isFull || !this.reserve.spend()) throw error;
+      return this.attempt(body);
+    }
+  }
+
+  /** What is new is not begun on a disk that is full. */
+  private writeNew<T>(body: () => T): T {
+    translated(this.path, 'write', () => this.reserve.keep());
+    return this.attempt(body);
+  }
+
+  private attempt<T>(body: () => T): T {
     return translated(this.path, 'write', () => this.db.transaction(body).immediate());
   }
 
   /** The records in memory and the listeners follow the disk, never the other way round. */
-  private commit(body: () => Applied): Applied {
-    const applied = this.write(body);
+  private commit(body: () => Applied, kind: 'begun' | 'new' = 'begun'): Applied {
+    const applied = kind === 'new' ? this.writeNew(body) : this.write(body);
     if (applied.after === null) this.records.delete(applied.domain);
     else this.records.set(applied.domain, applied.after);
     this.listeners.tell(applied);
@@ -255,7 +320,7 @@ export class SqliteJournal implements Journal {
   }
 
   private insertEntry(operation: number, entry: Entry, changes: readonly Change[]): void {
-    const { insertEntry, end, pruneOperations } = this.statements;
+    const { insertEntry, end, dropAllPieces, pruneOperations } = this.statements;
     const atMs = this.nowMs();
     const { changes: inserted } = insertEntry.run({
       operation,
@@ -266,7 +331,25 @@ export class SqliteJournal implements Journal {
     assert(inserted === 1, `operation ${operation} is not open: no '${entry.type}' can follow`);
     if (entry.type !== 'end') return;
     end.run(atMs, operation);
+    dropAllPieces.run(operation);
     pruneOperations.run(this.keep.operations);
+  }
+
+  private copyState(operation: number, step: number): CopyState | null {
+    const row = this.statements.copy.get(operation, step) as { state: string } | undefined;
+    return row === undefined ? null : (decode(row.state) as CopyState);
+  }
+
+  /** Inside a transaction. */
+  private insertNote(operation: number, step: number, note: CopyNote): void {
+    const { putCopy, putPiece, dropPieces } = this.statements;
+    const state = copyAfter(this.copyState(operation, step), note, this.nowMs());
+    const { changes: written } = putCopy.run({ operation, step, state: encode(state) });
+    assert(written === 1, `operation ${operation} is not open: nothing of a copy can be saved`);
+    if (note.note === 'begun') dropPieces.run(operation, step);
+    if (note.note !== 'pieces') return;
+    for (const { offset, length, dataBytes, hash } of note.pieces)
+      putPiece.run(operation, step, offset, length, dataBytes, hash);
   }
 
   /** Inside a transaction: writes what `changes` make of the domain, its images' roles and the events. */
@@ -284,16 +367,39 @@ export class SqliteJournal implements Journal {
   }
 
   private applyHostChanges(domain: string, changes: readonly Change[]): readonly AppliedChange[] {
-    const { putRole, dropRole, insertEvent, pruneEvents } = this.statements;
+    const { dropRole, insertEvent, pruneEvents } = this.statements;
     const applied = changes.map((change): AppliedChange => {
-      if (change.change === 'role') putRole.run(change.role.path, encode(change.role));
+      if (change.change === 'role') return this.applyRole(change);
       if (change.change === 'forget-role') dropRole.run(change.path);
+      if (change.change === 'replan') this.replan(change);
       if (change.change !== 'event') return { change, seq: null };
       const { lastInsertRowid } = insertEvent.run(this.nowMs(), domain, encode(change.event));
       return { change, seq: Number(lastInsertRowid) };
     });
     if (applied.some(({ seq }) => seq !== null)) pruneEvents.run(this.keep.events);
     return applied;
+  }
+
+  private applyRole(change: Extract<Change, { readonly change: 'role' }>): AppliedChange {
+    const { role: find, putRole } = this.statements;
+    const { path } = change.role;
+    const found = find.get(path) as RoleRow | undefined;
+    const known = found === undefined ? null : (decode(found.role) as ImageRole);
+    const role = roleAt(change, known, this.nowMs());
+    putRole.run(path, encode(role));
+    return { change: { change: 'role', role }, seq: null };
+  }
+
+  private replan({
+    operation,
+    plan,
+    from,
+    done,
+  }: Extract<Change, { readonly change: 'replan' }>): void {
+    // Only data to who made the change; here it is known to be a plan.
+    checkPlan(plan as Plan);
+    this.statements.replan.run(encode(plan), operation);
+    this.insertEntry(operation, { type: 'replan', from, done }, []);
   }
 
   private entriesOf(operation: number): readonly StampedEntry[] {
@@ -313,40 +419,9 @@ export class SqliteJournal implements Journal {
       startedAtMs: started_ms,
       endedAtMs: ended_ms,
       entries: this.entriesOf(id),
+      copies: (this.statements.copies.all(id) as CopyRow[]).map(({ step, state, saved }) =>
+        copyRecordOf(step, decode(state) as CopyState, saved),
+      ),
     };
   }
-}
-
-const isSqlite = (error: unknown): error is InstanceType<typeof Database.SqliteError> =>
-  error instanceof Database.SqliteError;
-
-const damaged = (path: string, why: string, cause?: unknown): SystemError =>
-  new SystemError(
-    `journal: ${path} is damaged (${why}); move it away and put a backup in its place, the guests run on meanwhile`,
-    { cause },
-  );
-
-/** What to do about SQLite's errors, by its result code (sqlite.org/rescode.html). */
-function translated<T>(path: string, verb: 'open' | 'read' | 'write', body: () => T): T {
-  try {
-    return body();
-  } catch (error) {
-    const code = codeOf(error);
-    if (code === null) throw error;
-    if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT')) {
-      throw damaged(path, messageOf(error), error);
-    }
-    const full = code === 'SQLITE_FULL' || code === 'ENOSPC';
-    throw new SystemError(
-      `journal: cannot ${verb} ${path}: ${messageOf(error)} (${code}); ${full ? 'make room on its file system' : 'look at its file system and permissions'}`,
-      { cause: error },
-    );
-  }
-}
-
-/** Null: neither SQLite nor the file system, so it is for the caller. */
-function codeOf(error: unknown): string | null {
-  if (isSqlite(error)) return error.code;
-  const isSystem = error instanceof Error && 'syscall' in error && 'code' in error;
-  return isSystem ? String(error.code) : null;
 }

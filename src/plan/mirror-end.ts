@@ -7,12 +7,14 @@ import { formatNode, localPath, sameSource, showSource } from '../block/layer.js
 import { blockdevOptions, reopenOptions } from '../block/node.js';
 import type { Disk, DiskMirror } from '../domain/disk.js';
 import { findDisk } from '../domain/definition.js';
-import type { Change, DomainRecord, MirrorRecord } from '../domain/record.js';
+import type { Change, DomainRecord, MirrorRecord, OwedMirror } from '../domain/record.js';
 import type { Snapshot } from '../domain/snapshot.js';
 import { assert, present } from '../std/assert.js';
 import { RequestError, StateError } from '../std/errors.js';
 import { isRefusal, layersOf, needLive, refuse } from './refuse.js';
 import { topOf } from './overlay.js';
+import { abandoned, staleRoles } from './roles.js';
+import type { OperationName } from './operation.js';
 import type { Plan, PivotDisk, Refusal, Step } from './step.js';
 
 /** A disk and the mirror that it has. */
@@ -57,6 +59,8 @@ export function planReopen(request: MirrorEnd, snapshot: Snapshot): Plan | Refus
     const found = mirrorsOf(request.record).find(
       (m) => m.disk.target === name && m.record.snapshot === snapshot.name,
     );
+    const owed = request.record.owed.find((one) => one.record.target === name);
+    if (found === undefined && owed !== undefined) return refuse(invalid(stillOwed(owed)));
     if (found === undefined) {
       return refuse(
         invalid(
@@ -82,27 +86,32 @@ export function planReopen(request: MirrorEnd, snapshot: Snapshot): Plan | Refus
 /** virDomainSnapshotDelete with REMOVE_MIRROR: the guest stays on the source. */
 export function planRemove(request: MirrorEnd, snapshot: Snapshot): Plan | Refusal {
   const forget: Change = { change: 'delete-snapshot', name: snapshot.name };
-  if (request.record.live === null)
-    return settleOwed(request.record, 'snapshot-delete (remove-mirror)', forget);
   if (snapshot.disks.every((disk) => disk.mirror === null)) {
     return refuse(invalid(`snapshot '${snapshot.name}' has no mirrored disk`));
   }
+  const owed = request.record.owed.filter((one) => one.record.snapshot === snapshot.name);
+  const settled = owed.map(({ record }): Change => ({
+    change: 'settle-owed',
+    target: record.target,
+  }));
+  if (request.record.live === null)
+    return settleOwed(request.record, 'snapshot-delete (remove-mirror)', owed, [forget]);
   const mirrors = mirrorsOf(request.record).filter((m) => m.record.snapshot === snapshot.name);
-  return dropPlan(request, mirrors, 'force', 'snapshot-delete (remove-mirror)', [forget]);
+  return dropPlan(request, mirrors, 'force', 'snapshot-delete (remove-mirror)', [
+    ...settled,
+    forget,
+  ]);
 }
 
 /** virDomainSnapshotDelete with METADATA_ONLY: the object is forgotten, its mirrors go on as copy jobs. */
 export function planForget(record: DomainRecord, snapshot: Snapshot): Plan | Refusal {
   const forget: Change = { change: 'delete-snapshot', name: snapshot.name };
-  if (record.live === null && record.owed !== null)
-    return settleOwed(record, 'snapshot-delete (metadata)', forget);
-  const owned = mirrorsOf(record).filter((m) => m.record.snapshot === snapshot.name);
+  const owned = [
+    ...mirrorsOf(record).map((mirrored) => mirrored.record),
+    ...record.owed.map((owed) => owed.record),
+  ].filter((mirror) => mirror.snapshot === snapshot.name);
   const changes: readonly Change[] = [
-    ...owned.map(({ disk }) => ({
-      change: 'mirror-owner' as const,
-      target: disk.target,
-      snapshot: null,
-    })),
+    ...owned.map(({ target }) => ({ change: 'mirror-owner' as const, target, snapshot: null })),
     forget,
   ];
   return {
@@ -114,13 +123,22 @@ export function planForget(record: DomainRecord, snapshot: Snapshot): Plan | Ref
   };
 }
 
-/** A shut-off domain whose mirror died with its QEMU: the source is complete, so there is only something to forget. */
-function settleOwed(record: DomainRecord, operation: string, forget: Change): Plan {
+/** Mirrors that ended with their QEMU: the source is complete, so there is only something to forget. */
+function settleOwed(
+  record: DomainRecord,
+  operation: OperationName,
+  settled: readonly OwedMirror[],
+  also: readonly Change[],
+): Plan {
+  const changes: readonly Change[] = [
+    ...settled.map((owed) => ({ change: 'settle-owed' as const, target: owed.record.target })),
+    ...also,
+  ];
   return {
     operation,
     domain: record.uuid,
     domainName: record.name,
-    steps: [{ kind: 'record', changes: [forget, { change: 'owed', owed: null }] }],
+    steps: [{ kind: 'record', changes }],
     commitAt: 0,
   };
 }
@@ -133,11 +151,17 @@ export interface BlockJobEnd extends MirrorEnd {
 
 /** virDomainBlockJobAbort for the copy of one disk. */
 export function planBlockJobEnd(request: BlockJobEnd): Plan | Refusal {
+  const owed = owedOn(request.record, request.path);
+  if (owed !== null && !request.pivot) {
+    if (owed.record.move) return refuse(invalid(belongsToMove(owed.record.target)));
+    return settleOwed(request.record, 'blockjob (abort)', [owed], []);
+  }
   const live = needLive(request.record);
   if (isRefusal(live)) return live;
   const disk = findDisk(live.definition, request.path);
   if (disk === null)
     return refuse(new RequestError('INVALID_ARG', `disk '${request.path}' not found in domain`));
+  if (owed !== null) return refuse(invalid(stillOwed(owed)));
   const all = mirrorsOf(request.record);
   const found = all.find((m) => m.disk.target === disk.target);
   if (found === undefined)
@@ -145,11 +169,7 @@ export function planBlockJobEnd(request: BlockJobEnd): Plan | Refusal {
       new RequestError('INVALID_ARG', `disk ${disk.target} does not have an active block job`),
     );
   if (found.record.move) {
-    return refuse(
-      invalid(
-        `block job on disk '${disk.target}' belongs to a move, which ends it itself; 'ferry ops' shows its number, 'ferry ops cancel N' stops it`,
-      ),
-    );
+    return refuse(invalid(belongsToMove(disk.target)));
   }
   if (found.mirror.ready === 'abort' || found.mirror.ready === 'pivot') {
     return refuse(invalid(`block job on disk '${disk.target}' is still being ended`));
@@ -181,6 +201,19 @@ export function planBlockJobEnd(request: BlockJobEnd): Plan | Refusal {
       : [{ change: 'delete-snapshot', name: found.record.snapshot }];
   return pivotPlan(request, [found], 'blockjob (pivot)', forget);
 }
+
+/** The mirror that is owed to a disk, which is named by its target or by its image. */
+function owedOn(record: DomainRecord, path: string): OwedMirror | null {
+  const definition = record.live?.definition ?? record.persistent;
+  const target = definition === null ? null : (findDisk(definition, path)?.target ?? null);
+  return record.owed.find((owed) => owed.record.target === target) ?? null;
+}
+
+const belongsToMove = (target: string): string =>
+  `block job on disk '${target}' belongs to a move, which ends it itself; 'ferry ops' shows its number, 'ferry ops cancel N' stops it`;
+
+const stillOwed = ({ record, image }: OwedMirror): string =>
+  `the mirror of disk '${record.target}' ended with its QEMU and is taken up again once ${showSource(image.source)} is back; until then the disk stays on its source`;
 
 /** A mirror whose job failed or was ended behind our back: the guest is on the source, and everybody is told. */
 export function planLost(
@@ -216,7 +249,7 @@ export function planLost(
 function pivotPlan(
   request: MirrorEnd,
   mirrors: readonly Mirrored[],
-  operation: string,
+  operation: OperationName,
   also: readonly Change[],
 ): Plan | Refusal {
   const unready = mirrors.find(({ mirror }) => mirror.ready !== 'yes');
@@ -365,37 +398,7 @@ function switched(request: MirrorEnd, { disk, mirror }: Mirrored): readonly Chan
   return [
     { change: 'chain', target: disk.target, images, was: topOf(disk).source },
     { change: 'mirror-end', target: disk.target },
-    ...staleRoles(request.record.uuid, disk.target, layersOf(disk), images, request.nowSeconds),
-  ];
-}
-
-/** Law 13: what the disk had and has no more is stale from now on, and the live image is named. */
-export function staleRoles(
-  domain: string,
-  target: string,
-  before: readonly Image[],
-  after: readonly Image[],
-  nowSeconds: number,
-): readonly Change[] {
-  const live = present(after[0], 'a disk has an image');
-  const gone = before.filter(
-    (image) => !after.some((kept) => sameSource(kept.source, image.source)),
-  );
-  return [
-    ...gone.flatMap((image): readonly Change[] => {
-      const path = localPath(image.source);
-      if (path === null) return [];
-      const role = {
-        path,
-        role: 'stale',
-        domain,
-        target,
-        live: showSource(live.source),
-        sinceSeconds: nowSeconds,
-      } as const;
-      return [{ change: 'role', role }];
-    }),
-    ...after.map((image): Change => ({ change: 'forget-role', path: showSource(image.source) })),
+    ...staleRoles(request.record, disk.target, layersOf(disk), images),
   ];
 }
 
@@ -433,7 +436,7 @@ function dropPlan(
   request: MirrorEnd,
   mirrors: readonly Mirrored[],
   how: 'force' | 'seal',
-  operation: string,
+  operation: OperationName,
   also: readonly Change[],
 ): Plan {
   const changes: readonly Change[] = [
@@ -469,28 +472,6 @@ function dropPlan(
     ],
     commitAt: 0,
   };
-}
-
-/** The destination of a mirror that ended without a switch is not to be opened by mistake (law 13). */
-export function abandoned(
-  request: Pick<MirrorEnd, 'record' | 'nowSeconds'>,
-  { disk, mirror }: Mirrored,
-): readonly Change[] {
-  const path = localPath(mirror.image.source);
-  if (path === null) return [];
-  return [
-    {
-      change: 'role',
-      role: {
-        path,
-        role: 'unfinished',
-        domain: request.record.uuid,
-        target: disk.target,
-        live: showSource(topOf(disk).source),
-        sinceSeconds: request.nowSeconds,
-      },
-    },
-  ];
 }
 
 const invalid = (text: string): StateError => new StateError('OPERATION_INVALID', text);

@@ -5,27 +5,19 @@
 import { posix } from 'node:path';
 import type { DiskFacts, FileFacts, PathFacts } from '../block/facts.js';
 import type { Layer } from '../block/layer.js';
-import { formatNode, localPath } from '../block/layer.js';
-import type { BlockdevOptions } from '../block/node.js';
-import { blockdevOptions, chainOptions, reopenOptions } from '../block/node.js';
+import { localPath } from '../block/layer.js';
+import { chainOptions } from '../block/node.js';
 import type { Disk } from '../domain/disk.js';
 import { findDisk } from '../domain/definition.js';
-import type { Change, DomainRecord } from '../domain/record.js';
-import type { Snapshot } from '../domain/snapshot.js';
+import type { DomainRecord } from '../domain/record.js';
 import { present } from '../std/assert.js';
 import { RequestError, StateError } from '../std/errors.js';
-import { staleRoles } from './mirror-end.js';
+import type { MoveData, MoveWay } from './move-tail.js';
+import { moveTail } from './move-tail.js';
 import type { OverlayDisk } from './overlay.js';
-import {
-  commitJobId,
-  copyJobId,
-  filterNode,
-  mirrorSteps,
-  prepareSteps,
-  snapshotStep,
-} from './overlay.js';
+import { copyJobId, filterNode, mirrorSteps, prepareSteps, snapshotStep } from './overlay.js';
 import { isRefusal, jobObstacle, layersOf, needLive, refuse } from './refuse.js';
-import type { Plan, PivotDisk, Refusal, Step } from './step.js';
+import type { Plan, Refusal, Step } from './step.js';
 
 export interface Move {
   readonly record: DomainRecord;
@@ -40,7 +32,8 @@ export interface Move {
   readonly sizes: ReadonlyMap<string, DiskFacts>;
   /** Tells the overlays of this move from those of others: no two moves have the same. */
   readonly stamp: string;
-  readonly nowSeconds: number;
+  /** Size of the live layer above which it is rotated; null: never. */
+  readonly rotateBytes: bigint | null;
 }
 
 /** One disk on its way: the source's layers and where each of them goes. */
@@ -107,7 +100,7 @@ function checkDisk(request: Move, disk: Disk, before: readonly Disk[]): Error | 
     return bad(
       'the disk is read-only; nothing writes to it, so copy its image and change the definition',
     );
-  const obstacle = jobObstacle(disk);
+  const obstacle = jobObstacle(disk, request.record);
   if (obstacle !== null) return obstacle;
   if (disk.driver.cache === 'unsafe')
     return bad(
@@ -250,45 +243,35 @@ function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
 
 function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
   const overlays = ways.map((way) => way.overlay);
+  const move: MoveData = { ways: ways.map(dataOf), rotateBytes: request.rotateBytes };
   const before: readonly Step[] = [
     ...prepareSteps(overlays),
     snapshotStep(overlays, nextIndex),
     ...overlays.flatMap(mirrorSteps),
     ...ways.flatMap((way) => copySteps(request, way)),
     ...ways.flatMap(openCopies),
-    { kind: 'wait-ready', job: 'copy', jobIds: ways.map((way) => way.overlay.mirror.record.jobId) },
-  ];
-  const jobIds = ways.map((way) => way.overlay.mirror.record.jobId);
-  const commitIds = ways.map((way) => commitJobId(way.disk.target, way.overlay.mirror.layer));
-  const steps: readonly Step[] = [
-    ...before,
-    {
-      kind: 'pivot',
-      disks: ways.map(toDestination),
-      changes: ways.flatMap((way) => arrived(request, way)),
-    },
-    { kind: 'resume-guest', when: 'if-running' },
-    { kind: 'dismiss-jobs', jobIds },
-    ...ways.flatMap(closeSource),
-    ...ways.map(startCommit),
-    { kind: 'wait-ready', job: 'commit', jobIds: commitIds },
-    {
-      kind: 'pivot',
-      disks: ways.map(intoCopy),
-      changes: ways.flatMap((way) => settled(request, way)),
-    },
-    { kind: 'resume-guest', when: 'if-running' },
-    { kind: 'dismiss-jobs', jobIds: commitIds },
-    ...ways.flatMap(removeTwin),
   ];
   return {
     operation: 'move',
     domain: request.record.uuid,
     domainName: request.record.name,
-    steps,
-    commitAt: before.length + 1,
+    steps: [...before, ...moveTail(request.record, move.ways)],
+    // `wait-ready` and the pivot after it.
+    commitAt: before.length + 2,
+    waitsFrom: before.findIndex((step) => step.kind === 'snapshot'),
+    move,
   };
 }
+
+const dataOf = ({ disk, from, to, overlay }: Way): MoveWay => ({
+  target: disk.target,
+  driver: disk.driver,
+  from,
+  to,
+  epochs: [{ source: overlay.overlay, twin: overlay.mirror.layer }],
+  sizeBytes: overlay.facts.sizeBytes,
+  clusterSizeBytes: overlay.facts.clusterSizeBytes,
+});
 
 /** The frozen chain, base first, so that what a copy names is there before it. */
 function copySteps(request: Move, way: Way): readonly Step[] {
@@ -315,143 +298,3 @@ function copySteps(request: Move, way: Way): readonly Step[] {
 
 const openCopies = (way: Way): readonly Step[] =>
   chainOptions(way.to, way.disk.driver, true).map((options) => ({ kind: 'open-node', options }));
-
-const topCopy = (way: Way): Layer => present(way.to[0], 'a chain is never empty');
-
-function twinOptions(way: Way, base: Layer): BlockdevOptions {
-  return blockdevOptions(way.overlay.mirror.layer, {
-    driver: way.disk.driver,
-    readOnly: false,
-    backing: formatNode(base),
-  });
-}
-
-function toDestination(way: Way): PivotDisk {
-  const twin = way.overlay.mirror.layer;
-  return {
-    target: way.disk.target,
-    jobId: way.overlay.mirror.record.jobId,
-    job: 'copy',
-    from: formatNode(way.overlay.overlay),
-    to: formatNode(twin),
-    path: localPath(twin.source),
-    swing: reopenOptions(twin, {
-      driver: way.disk.driver,
-      readOnly: false,
-      backing: formatNode(topCopy(way)),
-    }),
-    swingBack: reopenOptions(twin, {
-      driver: way.disk.driver,
-      readOnly: false,
-      backing: formatNode(present(way.from[0], 'a chain is never empty')),
-    }),
-    header: localPath(topCopy(way).source),
-    offline: null,
-  };
-}
-
-/** From now on the destination is live, and what stays behind is a point in time. */
-function arrived(request: Move, way: Way): readonly Change[] {
-  const twin = way.overlay.mirror.layer;
-  const before = [way.overlay.overlay, ...way.from];
-  const after = [twin, ...way.to];
-  return [
-    { change: 'chain', target: way.disk.target, images: after, was: way.overlay.overlay.source },
-    { change: 'mirror-end', target: way.disk.target },
-    ...staleRoles(request.record.uuid, way.disk.target, before, after, request.nowSeconds),
-    ...rewrittenSnapshots(request.record, way),
-    {
-      change: 'event',
-      event: {
-        type: 'block-job',
-        path: localPath(twin.source),
-        target: way.disk.target,
-        job: 'copy',
-        status: 'completed',
-      },
-    },
-  ];
-}
-
-/** Snapshot objects whose layers moved name the new places. The move's own overlay is no snapshot object. */
-function rewrittenSnapshots(record: DomainRecord, way: Way): readonly Change[] {
-  const moved = new Map(way.from.map((layer, i) => [localPath(layer.source), way.to[i]]));
-  return record.snapshots.flatMap((snapshot): readonly Change[] => {
-    const disks = snapshot.disks.map((disk) => {
-      const copy =
-        disk.name !== way.disk.target || disk.image === null
-          ? undefined
-          : moved.get(localPath(disk.image.source));
-      return copy === undefined
-        ? disk
-        : { ...disk, image: { source: copy.source, format: copy.format, index: null } };
-    });
-    const rewritten: Snapshot = { ...snapshot, disks };
-    return disks.every((disk, i) => disk === snapshot.disks[i])
-      ? []
-      : [
-          {
-            change: 'put-snapshot',
-            snapshot: rewritten,
-            current: record.currentSnapshot === snapshot.name,
-          },
-        ];
-  });
-}
-
-function closeSource(way: Way): readonly Step[] {
-  return chainOptions([way.overlay.overlay, ...way.from], way.disk.driver, false)
-    .toReversed()
-    .map((options) => ({ kind: 'close-node', options }));
-}
-
-const offline = (way: Way) => ({
-  overlayPath: present(localPath(way.overlay.mirror.layer.source), 'a file'),
-  base: { path: present(localPath(topCopy(way).source), 'a file'), format: topCopy(way).format },
-});
-
-function startCommit(way: Way): Step {
-  const twin = way.overlay.mirror.layer;
-  return {
-    kind: 'start-commit',
-    jobId: commitJobId(way.disk.target, twin),
-    device: formatNode(twin),
-    base: formatNode(topCopy(way)),
-    filter: `${filterNode(twin)}-c`,
-    offline: offline(way),
-  };
-}
-
-function intoCopy(way: Way): PivotDisk {
-  const twin = way.overlay.mirror.layer;
-  return {
-    target: way.disk.target,
-    jobId: commitJobId(way.disk.target, twin),
-    job: 'commit',
-    from: formatNode(twin),
-    to: formatNode(topCopy(way)),
-    path: localPath(topCopy(way).source),
-    swing: null,
-    swingBack: null,
-    header: null,
-    offline: offline(way),
-  };
-}
-
-function settled(request: Move, way: Way): readonly Change[] {
-  const twin = way.overlay.mirror.layer;
-  const { record, disk, nowSeconds } = { ...request, disk: way.disk };
-  return [
-    { change: 'chain', target: disk.target, images: way.to, was: twin.source },
-    // The images of the source are stale since the first pivot; only the name of the live one is new.
-    ...staleRoles(record.uuid, disk.target, [way.overlay.overlay, ...way.from], way.to, nowSeconds),
-  ];
-}
-
-function removeTwin(way: Way): readonly Step[] {
-  const path = present(localPath(way.overlay.mirror.layer.source), 'a file');
-  return [
-    { kind: 'close-node', options: twinOptions(way, topCopy(way)) },
-    { kind: 'remove-file', path },
-  ];
-}

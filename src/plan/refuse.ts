@@ -27,9 +27,15 @@ export function layersOf(disk: Disk): readonly Layer[] {
 }
 
 /** qemuDomainSupportsNewBlockJob and qemuDomainDiskBlockJobIsSupported: what every job and snapshot of a disk asks first. */
-export function jobObstacle(disk: Disk): Error | null {
+export function jobObstacle(disk: Disk, { owed }: Pick<DomainRecord, 'owed'>): Error | null {
   if (disk.mirror !== null) {
     return new StateError('BLOCK_COPY_ACTIVE', `disk '${disk.target}' already in active block job`);
+  }
+  if (owed.some((one) => one.record.target === disk.target)) {
+    return new StateError(
+      'BLOCK_COPY_ACTIVE',
+      `disk '${disk.target}' has a mirror that is taken up again once its destination is back; drop it first`,
+    );
   }
   if (disk.shareable && !disk.readonly) {
     return new RequestError(

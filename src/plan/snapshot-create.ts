@@ -89,7 +89,8 @@ function checkDisk(
     );
   }
   const facts = present(request.disks.get(disk.target), 'sizes of all disks were read');
-  const obstacle = jobObstacle(disk) ?? checkFile(request, disk, image, 'source', facts, taken);
+  const obstacle =
+    jobObstacle(disk, request.record) ?? checkFile(request, disk, image, 'source', facts, taken);
   if (obstacle !== null || wanted.mirror === null) return obstacle;
   return checkMirror(request, disk, wanted.mirror, facts, taken);
 }

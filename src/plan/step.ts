@@ -5,15 +5,18 @@ import type { Format } from '../block/layer.js';
 import type { BlockdevOptions, ReopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
 import { assert } from '../std/assert.js';
+import type { MoveData } from './move-tail.js';
+import type { OperationName } from './operation.js';
 
 export interface ImageFile {
   readonly path: string;
   readonly format: Format;
 }
 
-/** How a commit is finished when its QEMU is dead: the same by qemu-img. */
+/** How a commit is finished when its QEMU is dead: the same by qemu-img, layer by layer. */
 export interface OfflineCommit {
-  readonly overlayPath: string;
+  /** Oldest first. */
+  readonly overlayPaths: readonly string[];
   readonly base: ImageFile;
 }
 
@@ -40,10 +43,41 @@ export interface PivotDisk {
   readonly swing: ReopenOptions | null;
   /** Takes the swing back, should the pivot fail. */
   readonly swingBack: ReopenOptions | null;
-  /** What the header of `to` is made to name afterwards, still in the pause. Null: it names the right image already. */
-  readonly header: string | null;
+  /** Whose header is made to name what afterwards, still in the pause. Null: it names the right image already. */
+  readonly header: { readonly node: string; readonly names: string } | null;
   /** For a commit whose QEMU died: the two files, so that it can be finished without QEMU. */
   readonly offline: OfflineCommit | null;
+}
+
+/** One disk of a rotation: its mirror ends exactly, and a new layer with a mirror of its own goes on top. */
+export interface RotateDisk {
+  readonly snapshot: SnapshotDisk;
+  /** The new layer's twin, over the one that is sealed. */
+  readonly twin: BlockdevOptions;
+  readonly mirror: Steps['start-mirror'];
+  /** The mirror that ends, as it is made again should the rotation fail. */
+  readonly sealed: {
+    readonly options: BlockdevOptions;
+    readonly image: Steps['recreate-image'];
+    readonly mirror: Steps['start-mirror'];
+  };
+}
+
+/** One mirror of a `seal`. */
+export interface SealDisk {
+  readonly target: string;
+  readonly jobId: string;
+  /** Node of the mirror's target, closed afterwards. */
+  readonly node: string;
+  /** Where it lies on this host: asked for its health from outside first (law 9). Null: not local. */
+  readonly path: string | null;
+}
+
+/** The two sides of a sealed mirror. */
+export interface StampDisk {
+  readonly target: string;
+  readonly source: string;
+  readonly image: string;
 }
 
 export interface QemuStart {
@@ -64,6 +98,13 @@ interface Steps {
     readonly clusterSizeBytes: number | null;
     readonly existed: boolean;
   };
+  /** A mirror's target made anew, empty, in the place of what a QEMU that is gone left of it (law 2). */
+  'recreate-image': {
+    readonly path: string;
+    readonly sizeBytes: bigint;
+    readonly backing: ImageFile | null;
+    readonly clusterSizeBytes: number | null;
+  };
   /** QAPI `blockdev-add`. */
   'open-node': { readonly options: BlockdevOptions };
   /** QAPI `blockdev-del`; undone by opening it again. */
@@ -76,7 +117,8 @@ interface Steps {
     readonly device: string;
     readonly target: string;
     readonly filter: string;
-    readonly sync: 'top' | 'full';
+    /** `none`: both sides are equal and the guest stands still (a sealed mirror that is taken up again). */
+    readonly sync: 'top' | 'full' | 'none';
     readonly copyMode: 'background' | 'write-blocking';
   };
   /** QAPI `block-commit` of an active layer: ends by a pivot. */
@@ -106,6 +148,17 @@ interface Steps {
   'cancel-job': { readonly jobId: string };
   /** Ends READY copies softly: each target is left an exact point in time (block-job-cancel without force). */
   'seal-job': { readonly jobId: string };
+  /** Puts a new layer with a mirror on top of mirrored disks, in one pause; leaves the guest stopped, `resume-guest` follows. */
+  rotate: { readonly disks: readonly RotateDisk[] };
+  /**
+   * Stops the CPUs and ends READY mirrors so that each target equals its source, within a time limit; what
+   * does not end in it is not sealed, and ends with its QEMU. Makes known which were sealed.
+   */
+  seal: { readonly disks: readonly SealDisk[]; readonly timeoutMs: number };
+  /** Closes the targets of mirrors that ended, which makes them durable, and takes the jobs off QEMU's list. */
+  'close-sealed': { readonly disks: readonly SealDisk[] };
+  /** QEMU is gone: notes size and time of both sides of each sealed mirror, so that a later start sees whether they still are equal. */
+  stamp: { readonly disks: readonly StampDisk[] };
   /** Dismisses jobs that concluded. */
   'dismiss-jobs': { readonly jobIds: readonly string[] };
   /** Removes a file of ours. Its undo is impossible, so it stands behind the commit step only. */
@@ -138,12 +191,19 @@ export type Step = StepOf<StepKind>;
 
 /** Steps before `commitAt` are undone after a failure; steps from it on are finished instead. */
 export interface Plan {
-  readonly operation: string;
+  readonly operation: OperationName;
   /** UUID of the domain; everything in a plan is about one. */
   readonly domain: string;
   readonly domainName: string;
   readonly steps: readonly Step[];
   readonly commitAt: number;
+  /**
+   * Once this step is done, a QEMU that goes before the commit step does not turn the operation round: it waits for the
+   * domain's next QEMU, in which the start makes again what the steps so far had made (`plan/attach.ts`).
+   */
+  readonly waitsFrom?: number;
+  /** Of a move: what its steps were made from. */
+  readonly move?: MoveData;
 }
 
 /** A request that cannot be planned: nothing was touched. */
@@ -155,6 +215,9 @@ export interface Refusal {
 const final: ReadonlySet<StepKind> = new Set([
   'cancel-job',
   'seal-job',
+  'seal',
+  'close-sealed',
+  'stamp',
   'dismiss-jobs',
   'remove-file',
   'kill-qemu',
@@ -180,4 +243,8 @@ export function checkPlan(plan: Plan): void {
       `changes of step ${i} (${step.kind}) cannot be taken back`,
     );
   }
+  assert(
+    plan.waitsFrom === undefined || plan.waitsFrom < plan.commitAt,
+    'what waits for a QEMU waits before its commit step',
+  );
 }

@@ -15,6 +15,8 @@ export interface SchemaCache {
   readonly directory: string;
   /** The QEMU binary that the process was started from. */
   readonly binary: string;
+  /** What this process has learnt: who meets many QEMUs at once gives the same map for all, and one parse serves them. */
+  readonly memory?: Map<string, Promise<Schema>>;
 }
 
 /**
@@ -29,12 +31,28 @@ export async function cachedSchema(
   fetch: () => Promise<unknown>,
 ): Promise<Schema> {
   const path = await fileFor(cache);
+  const key = `${path}\n${version}`;
+  const known = path === null ? undefined : cache.memory?.get(key);
+  if (known !== undefined) return await known;
+  const found = find(cache.directory, path, version, fetch);
+  if (path !== null) cache.memory?.set(key, found);
+  // Whoever comes next asks its own QEMU.
+  found.catch(() => cache.memory?.delete(key));
+  return await found;
+}
+
+async function find(
+  directory: string,
+  path: string | null,
+  version: string,
+  fetch: () => Promise<unknown>,
+): Promise<Schema> {
   const kept = path === null ? null : await read(path, version);
   if (kept !== null) return kept;
 
   const reply = await fetch();
   const schema = parseSchema(reply);
-  if (path !== null) await write(cache.directory, path, stringifyJson({ version, schema: reply }));
+  if (path !== null) await write(directory, path, stringifyJson({ version, schema: reply }));
   return schema;
 }
 

@@ -279,6 +279,25 @@ test('a cached schema is fetched once, and again when binary or version changed 
   }
 });
 
+test('of many that ask at once with one memory one fetches, and a failure is not remembered', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'ferry-schema-'));
+  try {
+    const cache = { directory, binary: process.execPath, memory: new Map() };
+    const fails = async (): Promise<unknown> => Promise.reject(new Error('QEMU is gone'));
+    await assert.rejects(cachedSchema(cache, 'v', fails), /QEMU is gone/);
+    let fetched = 0;
+    const fetch = async (): Promise<unknown> => (fetched++, rawReply('7.2.22'));
+    const asked = Array.from({ length: 50 }, () => cachedSchema(cache, 'v', fetch));
+    const schemas = new Set(await Promise.all(asked));
+    assert.deepEqual([schemas.size, fetched], [1, 1]);
+    // What one process remembers is no reason to believe another version.
+    assert.ok(!schemas.has(await cachedSchema(cache, 'w', fetch)));
+    assert.equal(fetched, 2);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
 test('a cache that cannot be written costs nothing but time', async () => {
   // Below a file. (Below /proc, mkdir of Node 20 with `recursive` never comes back.)
   const cache = { directory: `${process.execPath}/cache`, binary: process.execPath };

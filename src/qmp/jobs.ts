@@ -37,6 +37,9 @@ export async function queryJobs(
   );
 }
 
+/** A look just before the end of the waiting must not make a QEMU that answers in milliseconds one that is silent. */
+const ANSWER_TIMEOUT_MS = 3000;
+
 /** As `waitJobs`, for one job. */
 export async function waitJob(
   monitor: JobMonitor,
@@ -57,7 +60,7 @@ export async function waitJob(
  * `info.error`. When it is not, a job that is aborting or concluded, or that is no more, ends the waiting.
  *
  * @throws {QemuError} class JobFailed or JobGone: the statuses cannot be reached any more.
- * @throws {CommandError} class NoAnswer: QEMU itself did not answer within `timeoutMs`.
+ * @throws {CommandError} class NoAnswer: QEMU itself did not answer, within `timeoutMs` or 3 s where that is more.
  * @throws {BusyError} not so within `timeoutMs`; the message has each job's last status and io-status.
  * @throws {QemuError} class JobStalled, if `stalls` says so: an error of its target paused one of those still waited for.
  */
@@ -71,7 +74,8 @@ export async function waitJobs(
   const end = performance.now() + timeoutMs;
   using changes = monitor.events(['JOB_STATUS_CHANGE', 'BLOCK_JOB_READY', 'BLOCK_JOB_ERROR']);
   for (;;) {
-    const jobs = await queryJobs(monitor, { timeoutMs: Math.max(1, end - performance.now()) });
+    const left = Math.max(ANSWER_TIMEOUT_MS, end - performance.now());
+    const jobs = await queryJobs(monitor, { timeoutMs: left });
     const waiting = ids.filter((id) => !has(jobs.get(id), id, statuses));
     if (waiting.length === 0) return jobs;
     if (stalls === 'throw') for (const id of waiting) refuseStalled(jobs.get(id));

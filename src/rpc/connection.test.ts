@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { Duplex } from 'node:stream';
 import { test } from 'node:test';
 
 import { connected, opened, settled } from '../../test/rpc/connected.js';
 import { FakeHost, fakeDomain, fakeUuid, refOf } from '../../test/rpc/fake-host.js';
+import { Connection } from './connection.js';
 import { messageStatus, programs } from './packet.js';
 import { procedureTables } from './procedures.js';
 
@@ -290,6 +292,59 @@ test('five calls of one client are served at a time, the next when one is done',
   await settled();
   assert.equal(release.length, 7);
   release[6]?.();
+});
+
+test('what is answered from memory is answered in the order it was asked, past what waits', async () => {
+  const host = new FakeHost();
+  let release = (): void => undefined;
+  host.capabilities = (() =>
+    new Promise((resolve) => {
+      release = () => resolve('late');
+    })) as () => never;
+  const { client } = await opened({ host });
+  const waiting = client.send(7);
+  const asked = Array.from({ length: 100 }, () => client.send(59));
+  for (const serial of asked) assert.equal((await client.next())?.header.serial, serial);
+  release();
+  assert.equal((await client.next())?.header.serial, waiting);
+});
+
+test('a client that does not read its replies is not served ahead, and misses none', async () => {
+  const host = new FakeHost();
+  let served = 0;
+  host.hostname = () => `${served++}`;
+  const { client } = await opened({ host, pipeBytes: 256 });
+  client.pause();
+  const asked = Array.from({ length: 1000 }, () => client.send(59));
+  await settled();
+  assert.ok(served < 50, `${served} served`);
+  client.resume();
+  for (const serial of asked) assert.equal((await client.next())?.header.serial, serial);
+  assert.equal(served, 1000);
+});
+
+test('replies that wait for their client share no memory with others', async () => {
+  const chunks: Buffer[] = [];
+  const wrote: (() => void)[] = [];
+  const stream = new Duplex({
+    read: () => undefined,
+    write(chunk: Buffer, _encoding, done) {
+      chunks.push(chunk);
+      wrote.push(done);
+    },
+  });
+  const connection = new Connection(stream, { host: new FakeHost(), readOnly: false });
+  for (let call = 0; call < 3; call++) stream.push(emptyCall(66, 'remote'));
+  for (let reply = 0; reply < 3; reply++) {
+    await settled();
+    wrote[reply]?.();
+  }
+  assert.deepEqual(
+    chunks.map((chunk) => chunk.buffer.byteLength === chunk.length),
+    [false, true, true],
+  );
+  stream.destroy();
+  await connection.closed;
 });
 
 test('a ping is answered at once, also while a call is served', async () => {

@@ -2,7 +2,7 @@
 //
 //   bytes → FrameReader → keepalive: answered here, at once
 //                       → stream data: ignored, no stream is ever open
-//                       → everything else: `answer`, at most five at a time, replies as they come
+//                       → everything else: `answer`; what waits, at most five at a time, replies as they come
 //
 // It stops reading while five calls are in flight or the client does not take its replies, so that a client
 // costs a bounded amount of memory; one that does not take its events is dropped.
@@ -11,7 +11,7 @@ import type { Duplex } from 'node:stream';
 
 import { nothing } from './wire.js';
 import type { LibvirtHost } from '../host/libvirt-host.js';
-import { answer } from './dispatch.js';
+import { answer, type OnBug } from './dispatch.js';
 import { defaultKeepalive, Keepalive, type KeepaliveOptions } from './keepalive.js';
 import {
   decodePacket,
@@ -42,8 +42,7 @@ export interface ConnectionOptions {
   readonly readOnly: boolean;
   readonly keepalive?: KeepaliveOptions;
   readonly maxEventBacklogBytes?: number;
-  /** Told of what is a mistake of ours: the client is only told that there is one. */
-  readonly onBug?: (error: unknown, where: string) => void;
+  readonly onBug?: OnBug;
 }
 
 /** Lives from its construction until the stream closes or `close` is called; `closed` tells. */
@@ -54,7 +53,7 @@ export class Connection {
   private readonly session: Session;
   private readonly keepalive: Keepalive;
   private readonly frames = new FrameReader();
-  private readonly onBug: (error: unknown, where: string) => void;
+  private readonly onBug: OnBug;
   private readonly maxEventBacklogBytes: number;
   private inFlight = 0;
   private eventBacklogBytes = 0;
@@ -104,19 +103,25 @@ export class Connection {
 
   /** Takes up what has arrived, as far as limits allow, and reads on only if they still do. */
   private pump(): void {
-    try {
-      while (this.mayTakeUp()) {
-        const frame = this.frames.next();
-        if (frame === null) break;
-        this.keepalive.heard();
-        this.receive(decodePacket(frame));
-      }
-    } catch {
-      this.stream.destroy(); // the frame is lost: there is no serial to answer to
-      return;
+    while (this.mayTakeUp()) {
+      const packet = this.nextPacket();
+      if (packet === null) break;
+      this.keepalive.heard();
+      this.receive(packet);
     }
     if (this.mayTakeUp()) this.stream.resume();
     else this.stream.pause();
+  }
+
+  /** Null until more has arrived. When the frame is lost there is no serial to answer to: the client is cut off. */
+  private nextPacket(): Packet | null {
+    try {
+      const frame = this.frames.next();
+      return frame === null ? null : decodePacket(frame);
+    } catch {
+      this.stream.destroy();
+      return null;
+    }
   }
 
   private mayTakeUp(): boolean {
@@ -131,19 +136,22 @@ export class Connection {
       return;
     }
     if (type === messageTypes.stream || type === messageTypes.streamHole) return;
-    void this.serve(packet);
+    const reply = answer(this.session, packet, this.onBug);
+    if (reply instanceof Promise) void this.sendLater(reply);
+    else this.send(reply);
   }
 
-  private async serve(packet: Packet): Promise<void> {
+  private async sendLater(reply: Promise<Buffer>): Promise<void> {
     this.inFlight++;
-    const reply = await answer(this.session, packet, this.onBug);
+    this.send(await reply);
     this.inFlight--;
-    this.send(reply);
     this.pump();
   }
 
   private send(packet: Buffer, onFlushed?: () => void): void {
-    if (this.stream.writable) this.stream.write(packet, onFlushed);
+    if (!this.stream.writable) return;
+    const waits = this.stream.writableLength > 0;
+    this.stream.write(waits ? ownCopy(packet) : packet, onFlushed);
   }
 
   private sendEvent(packet: Buffer): void {
@@ -156,6 +164,13 @@ export class Connection {
       this.eventBacklogBytes -= packet.length;
     });
   }
+}
+
+/** Packets are cut from buffers that they share: one that waits for its client must not keep all of that alive. */
+function ownCopy(packet: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(packet.length);
+  packet.copy(copy);
+  return copy;
 }
 
 function keepalivePacket(what: keyof typeof keepaliveProcedures): Buffer {

@@ -1,6 +1,7 @@
 // One call → one reply. Here, and nowhere else, is decided whether a call is served at all.
 
 import { FerryError, RequestError, StateError } from '../std/errors.js';
+import type { Awaitable } from '../host/libvirt-host.js';
 import { toWireError } from './errors.js';
 import {
   encodePacket,
@@ -16,27 +17,36 @@ import { procedureTables } from './procedures.js';
 import type { Session } from './session.js';
 import { wireError } from './wire.js';
 
+/** Told of what is a mistake of ours: the client is only told that there is one. */
+export type OnBug = (error: unknown, where: string) => void;
+
 /**
- * Serves one call and encodes its reply. Never rejects.
+ * Serves one call and encodes its reply. Never throws or rejects.
  *
- * Decodes before the first `await`, so the bytes of `packet` may be reused when this returns its promise.
+ * What the host answers from memory is answered at once: a client that polls waits for the whole way of its call, and
+ * a promise is a detour through the microtask queue.
  */
-export async function answer(
-  session: Session,
-  packet: Packet,
-  onBug: (error: unknown, where: string) => void,
-): Promise<Buffer> {
+export function answer(session: Session, packet: Packet, onBug: OnBug): Awaitable<Buffer> {
   const { header, body } = packet;
   try {
     const procedure = find(header);
     admit(session, procedure);
-    const args = procedure.args.read(body);
-    const result = await procedure.invoke(session, args);
-    return encodePacket(replyTo(header, 'ok'), procedure.result, result);
+    const result = procedure.invoke(session, procedure.args.read(body));
+    if (!(result instanceof Promise)) return success(header, procedure, result);
+    return result
+      .then((value) => success(header, procedure, value))
+      .catch((error: unknown) => failure(header, error, onBug));
   } catch (error) {
-    if (!(error instanceof FerryError)) onBug(error, `procedure ${header.procedure}`);
-    return encodePacket(replyTo(header, 'error'), wireError, toWireError(error));
+    return failure(header, error, onBug);
   }
+}
+
+const success = (header: Header, procedure: Procedure, result: unknown): Buffer =>
+  encodePacket(replyTo(header, 'ok'), procedure.result, result);
+
+function failure(header: Header, error: unknown, onBug: OnBug): Buffer {
+  if (!(error instanceof FerryError)) onBug(error, `procedure ${header.procedure}`);
+  return encodePacket(replyTo(header, 'error'), wireError, toWireError(error));
 }
 
 const replyTo = (header: Header, status: 'ok' | 'error'): Header => ({

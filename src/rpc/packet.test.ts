@@ -75,7 +75,7 @@ test('any bytes are packets, a wait for more, or a RequestError', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
       const frames = new FrameReader();
-      frames.push(bytes);
+      frames.push(Buffer.from(bytes));
       try {
         while (frames.next() !== null);
       } catch (error) {

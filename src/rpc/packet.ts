@@ -1,9 +1,9 @@
 // One message on the wire: a length word that counts itself, six header words, a body. The layouts of bodies are
 // elsewhere. Source: libvirt `src/rpc/virnetprotocol.x`.
 
-import { assert } from '../std/assert.js';
+import { AssertionError } from '../std/assert.js';
 import { RequestError } from '../std/errors.js';
-import { struct, u32, i32, type Codec, type Of } from '../xdr/codec.js';
+import type { Codec } from '../xdr/codec.js';
 import { Reader } from '../xdr/reader.js';
 import { Writer } from '../xdr/writer.js';
 
@@ -25,25 +25,21 @@ export const messageTypes = {
 
 export const messageStatus = { ok: 0, error: 1, continue: 2 } as const;
 
+const LENGTH_BYTES = 4;
 /** Length word and header. */
-export const HEADER_BYTES = 28;
+export const HEADER_BYTES = LENGTH_BYTES + 24;
 /** VIR_NET_MESSAGE_MAX and the length word. */
 export const MAX_PACKET_BYTES = 33_554_432 + 4;
 
-/** What an idle connection may hold on to for its next packet. */
-const KEPT_BYTES = 65_536;
-
-const header = struct({
-  length: u32,
-  program: u32,
-  version: u32,
-  procedure: i32,
-  type: u32,
-  serial: u32,
-  status: u32,
-});
-
-export type Header = Omit<Of<typeof header>, 'length'>;
+/** What stands behind the length word of every packet, in this order; `procedure` is the only signed word. */
+export interface Header {
+  readonly program: number;
+  readonly version: number;
+  readonly procedure: number;
+  readonly type: number;
+  readonly serial: number;
+  readonly status: number;
+}
 
 export interface Packet {
   readonly header: Header;
@@ -53,39 +49,63 @@ export interface Packet {
 
 /** Decodes one whole packet, as FrameReader gives it. */
 export function decodePacket(bytes: Buffer): Packet {
-  const body = new Reader(bytes);
-  return { header: header.read(body), body };
+  const body = new Reader(bytes, LENGTH_BYTES);
+  const header = {
+    program: body.u32(),
+    version: body.u32(),
+    procedure: body.i32(),
+    type: body.u32(),
+    serial: body.u32(),
+    status: body.u32(),
+  };
+  return { header, body };
 }
+
+/** All packets are written by this one, and so cut from a few large buffers instead of one or two each. */
+const writer = new Writer(65_536);
 
 /** Encodes one packet. A body that is too large is our bug: lists and strings have their own limits. */
 export function encodePacket<T>(head: Header, codec: Codec<T>, body: T): Buffer {
-  const writer = new Writer();
-  header.write(writer, { length: 0, ...head });
+  writer.begin();
+  writer.u32(0); // the length, once it is known
+  writer.u32(head.program);
+  writer.u32(head.version);
+  writer.i32(head.procedure);
+  writer.u32(head.type);
+  writer.u32(head.serial);
+  writer.u32(head.status);
   codec.write(writer, body);
   const bytes = writer.finish();
-  assert(bytes.length <= MAX_PACKET_BYTES, `a packet of ${bytes.length} bytes`);
+  if (bytes.length > MAX_PACKET_BYTES)
+    throw new AssertionError(`a packet of ${bytes.length} bytes`);
   bytes.writeUInt32BE(bytes.length, 0);
   return bytes;
 }
 
+const NO_BYTES = Buffer.alloc(0);
+
 /**
- * Cuts a stream of bytes into packets. Keeps what is incomplete in one buffer that grows with what arrived, not
- * with what a length word promises.
+ * Cuts a stream of bytes into packets. A chunk that holds whole packets, as nearly all do, is cut where it is; what is
+ * incomplete is kept in one buffer that grows with what arrived, not with what a length word promises.
  */
 export class FrameReader {
-  private buffer: Buffer = Buffer.alloc(0);
+  private buffer: Buffer = NO_BYTES;
   private start = 0;
   private end = 0;
 
-  push(chunk: Uint8Array): void {
-    if (this.start === this.end) this.reset();
+  /** Takes the chunk over: its bytes are not to change any more. */
+  push(chunk: Buffer): void {
+    if (this.start === this.end) {
+      this.hold(chunk, chunk.length);
+      return;
+    }
     this.reserve(chunk.length);
     this.buffer.set(chunk, this.end);
     this.end += chunk.length;
   }
 
   /**
-   * The next whole packet, or null until more has arrived. The bytes are good until the next `push`.
+   * The next whole packet, or null until more has arrived.
    *
    * @throws {RequestError} the stream has lost its frame: nothing after this can be understood.
    */
@@ -103,24 +123,21 @@ export class FrameReader {
     if (available < length) return null;
     const packet = this.buffer.subarray(this.start, this.start + length);
     this.start += length;
+    if (this.start === this.end) this.hold(NO_BYTES, 0); // an idle connection keeps no bytes
     return packet;
-  }
-
-  /** Everything was read: start over, and do not keep the memory of one huge packet. */
-  private reset(): void {
-    if (this.buffer.length > KEPT_BYTES) this.buffer = Buffer.alloc(0);
-    this.start = 0;
-    this.end = 0;
   }
 
   private reserve(length: number): void {
     const kept = this.end - this.start;
     if (this.end + length <= this.buffer.length) return;
-    const size = Math.max(4096, kept + length, kept * 2);
-    const next = Buffer.allocUnsafe(size);
+    const next = Buffer.allocUnsafe(Math.max(4096, kept + length, kept * 2));
     this.buffer.copy(next, 0, this.start, this.end);
-    this.buffer = next;
+    this.hold(next, kept);
+  }
+
+  private hold(buffer: Buffer, end: number): void {
+    this.buffer = buffer;
     this.start = 0;
-    this.end = kept;
+    this.end = end;
   }
 }

@@ -14,6 +14,9 @@ export type FlagBits = Readonly<Record<string, number>>;
 type NoFlags = Readonly<Record<string, never>>;
 export type FlagsOf<F extends FlagBits> = { readonly [K in keyof F]: boolean };
 
+/** Words of flags that are remembered for each procedure: a client may send any of 2^32. */
+const MAX_KNOWN_WORDS = 64;
+
 /** A procedure whose result has no field answers with an empty body. */
 type Reply<R extends Fields> = [keyof R] extends [never] ? void : StructOf<R>;
 
@@ -67,15 +70,32 @@ export function procedure<
       invoke: (session, value: StructOf<A>) => row.call(session, value, noFlags),
     };
   }
+  const flagsOf = flagsParser(bits, row.name);
   return {
     ...common,
     hasFlags: true,
     args: struct({ args, flags: u32 }), // a struct in a struct leaves no trace on the wire
     invoke(session, value: { args: StructOf<A>; flags: number }) {
-      const flags = parseFlags(value.flags, bits, row.name);
+      const flags = flagsOf(value.flags);
       if (session.readOnly) refuseWriteFlags(flags, row.writeFlags ?? [], row.name);
       return row.call(session, value.args, flags);
     },
+  };
+}
+
+/** The same word asks for the same each time, so it is taken apart once: clients use a handful of them. */
+function flagsParser<const F extends FlagBits>(
+  bits: F,
+  name: string,
+): (word: number) => FlagsOf<F> {
+  const parsed = new Map<number, FlagsOf<F>>();
+  return (word) => {
+    const known = parsed.get(word);
+    if (known !== undefined) return known;
+    const flags = parseFlags(word, bits, name);
+    if (parsed.size >= MAX_KNOWN_WORDS) parsed.clear();
+    parsed.set(word, flags);
+    return flags;
   };
 }
 

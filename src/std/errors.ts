@@ -151,6 +151,19 @@ export class SystemError extends FerryError {
   }
 }
 
+/** What is wrong with the files of the journal. */
+export type Trouble = 'full' | 'read-only' | 'failing' | 'damaged';
+
+/** What the project remembers could not be read or written. Guests go on; what was asked for may be repeated once that is mended. */
+export class JournalError extends SystemError {
+  readonly trouble: Trouble;
+
+  constructor(trouble: Trouble, message: string, details?: ErrorDetails) {
+    super(message, details);
+    this.trouble = trouble;
+  }
+}
+
 /** QEMU, or a tool of it, refused or went away. */
 export class QemuError extends FerryError {
   /** QMP error class (`GenericError`, `DeviceNotActive`, …); `Gone` when the process or its socket is no more. */

@@ -99,6 +99,42 @@ test('a writer that starts with one byte writes what a large one writes', () => 
   );
 });
 
+test('messages of one writer stay what they were, whatever it writes next', () => {
+  fc.assert(
+    fc.property(fc.array(values), fc.integer({ min: 1, max: 2000 }), (all, capacity) => {
+      const writer = new Writer(capacity);
+      const messages = all.map((value) => {
+        writer.begin();
+        everything.write(writer, value);
+        return writer.finish();
+      });
+      assert.deepEqual(
+        messages,
+        all.map((value) => encode(everything, value)),
+      );
+    }),
+  );
+});
+
+test('a message that could not be written to its end leaves nothing to the next', () => {
+  const writer = new Writer();
+  writer.begin();
+  assert.throws(() => array(u32, 4).write(writer, [1, 2, -1]), AssertionError);
+  writer.begin();
+  u32.write(writer, 7);
+  assert.deepEqual(writer.finish(), words(7));
+});
+
+test('a huge message takes its memory with it', () => {
+  const writer = new Writer(8192);
+  writer.begin();
+  text(1_000_000).write(writer, 'a'.repeat(1_000_000));
+  assert.ok(writer.finish().buffer.byteLength > 1_000_000);
+  writer.begin();
+  u32.write(writer, 7);
+  assert.equal(writer.finish().buffer.byteLength, 8192);
+});
+
 test('every prefix of an encoded value is refused', () => {
   fc.assert(
     fc.property(values, fc.nat(), (value, cut) => {
@@ -171,5 +207,13 @@ test('characters above 127 are sign-extended, as a C char is', () => {
 });
 
 test('padding is zero, whatever was in the buffer before', () => {
+  for (const value of ['', 'a', 'ab', 'abc', 'abcd', 'é']) {
+    // Small Buffers are cut from one pool: what is left of it is full of this then.
+    const last = Buffer.allocUnsafe(8);
+    new Uint8Array(last.buffer, last.byteOffset + last.length).fill(0xff);
+    const bytes = encode(text(8), value);
+    assert.ok(bytes.subarray(4 + Buffer.byteLength(value)).every((byte) => byte === 0));
+    assert.equal(bytes.length % 4, 0);
+  }
   assert.equal(encode(text(8), 'abcde', 1).toString('hex'), '000000056162636465000000');
 });

@@ -135,7 +135,12 @@ export class Graph {
     const before = node.readOnly;
     node.readOnly = readOnly;
     const refused = this.lock(node);
-    if (refused === null) return;
+    if (refused === null) {
+      // QEMU block.c, bdrv_reopen_prepare: what was written is flushed before nothing more can be.
+      const image = imageOf(node);
+      if (readOnly && !before && image !== null) this.storage.flush(image);
+      return;
+    }
     node.readOnly = before;
     throw new Refusal(refused);
   }

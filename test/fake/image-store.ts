@@ -21,8 +21,6 @@ export interface ImageInfo {
 export interface CopyRequest {
   readonly from: string;
   readonly to: string;
-  readonly onProgress?: (doneBytes: bigint, totalBytes: bigint) => void;
-  readonly signal?: AbortSignal;
 }
 
 export interface ImageStore {

@@ -131,8 +131,8 @@ export class Machine {
   healthOf(job: FakeJob): Health {
     for (const node of job.spec.held) {
       const path = node.file?.filename ?? node.filename ?? '';
-      for (const [place, health] of this.health)
-        if (path === place || path.startsWith(`${place}/`)) return health;
+      const health = this.health.get(path);
+      if (health !== undefined) return health;
     }
     return 'ok';
   }

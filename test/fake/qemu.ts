@@ -121,8 +121,7 @@ export class FakeQemu {
     for (let n = 0; n < (this.options.writesPerCommand ?? 1); n++) this.machine.guestStep();
     this.strike('after', command, args);
     if (reply === hangs) await this.hang(command, args);
-    const late = command === 'human-monitor-command' ? '' : {};
-    const answer = reply === hangs ? late : reply;
+    const answer = reply === hangs ? {} : reply;
     const wrong = problemWithReply(this.machine.options.schema, command, answer);
     if (wrong !== null) throw new Error(`the fake's reply to ${command} is not QEMU's: ${wrong}`);
     if (command === 'quit') this.exit();
@@ -146,7 +145,7 @@ export class FakeQemu {
     this.machine.emit('STOP');
   }
 
-  /** How the storage under a path, a file's or a folder's, behaves towards jobs from now on. */
+  /** How the storage under a path behaves towards jobs from now on. */
   setHealth(path: string, health: Health): void {
     this.machine.health.set(path, health);
     if (health === 'hung') return;

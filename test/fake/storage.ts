@@ -12,6 +12,7 @@ export type OpenMode = 'read' | 'write';
 
 /** An image file: an inode, so it stays itself when renamed. */
 export interface Image {
+  readonly inode: bigint;
   readonly format: ImageFormat;
   readonly clusterBlocks: number;
   virtualSizeBytes: bigint;
@@ -23,6 +24,8 @@ export interface Image {
   /** Who has it open: a key per process and node. */
   readonly opens: Map<string, OpenMode>;
   synced: boolean;
+  /** When it was last written to. */
+  writtenAt: bigint;
   /** Why nothing may write to it any more, or null. */
   sealed: string | null;
 }
@@ -34,21 +37,33 @@ export class FakeStorage implements ImageStore {
   readonly files = new Map<string, Image>();
   /** What was rude so far; tests expect it to be empty. */
   readonly rudeness: string[] = [];
+  /** Whether files of it can share blocks. */
+  reflinks = false;
+  private ticks = 0n;
 
   async create(request: Parameters<ImageStore['create']>[0]): Promise<void> {
     const { path, format, sizeBytes, backing, clusterSizeBytes = 65536 } = request;
     if (this.files.has(path)) throw failed('create', path, 'File exists');
     this.files.set(path, {
+      ...this.newFile(),
       format,
       clusterBlocks: format === 'raw' ? 1 : clusterSizeBytes / blockBytes,
       virtualSizeBytes: sizeBytes,
       backing,
+    });
+  }
+
+  private newFile() {
+    const inode = ++this.ticks;
+    return {
+      inode,
       blocks: new Map(),
       unflushed: new Map(),
       opens: new Map(),
       synced: false,
+      writtenAt: inode,
       sealed: null,
-    });
+    };
   }
 
   async info(path: string): Promise<ImageInfo | null> {
@@ -81,35 +96,23 @@ export class FakeStorage implements ImageStore {
     this.files.set(to, image);
   }
 
-  async copy({ from, to, onProgress, signal }: CopyRequest): Promise<void> {
+  async copy({ from, to }: CopyRequest): Promise<void> {
     const source = this.at('copy', from);
-    this.refuseOpen('copy', from, source, ['write']);
-    const over = this.files.get(to);
-    if (over !== undefined) this.refuseOpen('copy over', to, over, ['read', 'write']);
-
-    const total = BigInt(source.blocks.size * blockBytes);
-    const target: Image = {
-      ...source,
-      blocks: new Map(),
-      unflushed: new Map(),
-      opens: new Map(),
-      synced: false,
-      sealed: null,
-    };
-    this.files.set(to, target);
-    for (const [block, value] of source.blocks) {
-      signal?.throwIfAborted();
-      target.blocks.set(block, value);
-      onProgress?.(BigInt(target.blocks.size * blockBytes), total);
-    }
+    const target = this.beginCopy(from, to);
+    for (const [block, value] of source.blocks) target.blocks.set(block, value);
     // A copy takes time: whoever waits for it sees the world go on.
     await new Promise<void>((resolve) => setImmediate(resolve));
   }
 
-  /** A copy that was cut off: half of its blocks are not there. */
-  cutShort(path: string): void {
-    const { blocks } = this.at('cut short', path);
-    for (const block of [...blocks.keys()].slice(blocks.size / 2)) blocks.delete(block);
+  /** A new file at `to`, whatever was there: the header of the source and nothing else. */
+  beginCopy(from: string, to: string): Image {
+    const source = this.at('copy', from);
+    this.refuseOpen('copy', from, source, ['write']);
+    const over = this.files.get(to);
+    if (over !== undefined) this.refuseOpen('copy over', to, over, ['read', 'write']);
+    const target: Image = { ...source, ...this.newFile() };
+    this.files.set(to, target);
+    return target;
   }
 
   async commitOffline(path: string, into: BackingRef | null = null): Promise<void> {
@@ -123,6 +126,7 @@ export class FakeStorage implements ImageStore {
     for (const [block, value] of image.blocks) this.put(base, block, value, this.beneath(base));
     this.flush(base);
     if (into === null) image.blocks.clear();
+    image.writtenAt = ++this.ticks;
     base.synced = false;
   }
 
@@ -134,6 +138,7 @@ export class FakeStorage implements ImageStore {
     const image = this.at('rebase', path);
     this.refuseOpen('rebase', path, image, ['read', 'write']);
     image.backing = backing;
+    image.writtenAt = ++this.ticks;
   }
 
   async sync(path: string): Promise<void> {
@@ -180,6 +185,17 @@ export class FakeStorage implements ImageStore {
     }
   }
 
+  /** The host loses its power, after QEMU died with it: what nobody flushed is lost, all of it or half. */
+  powerFailed(survival: Survival): void {
+    for (const image of this.files.values()) forgetUnflushed(image, survival);
+  }
+
+  /** Bytes that were said to be on disk, and are not. */
+  loseHalf(image: Image): void {
+    for (const block of image.blocks.keys())
+      if (Math.floor(block / image.clusterBlocks) % 2 === 1) image.blocks.delete(block);
+  }
+
   /** Takes or changes a lock; the text of QEMU's refusal, or null. */
   open(image: Image, key: string, mode: OpenMode): string | null {
     const others = [...image.opens].filter(([other]) => other !== key).map(([, theirs]) => theirs);
@@ -204,9 +220,12 @@ export class FakeStorage implements ImageStore {
     return (block) => (below === null ? 0 : this.read(below.path, block));
   }
 
-  private set(image: Image, block: number, value: number): void {
+  /** Writes one block of the file as it lies there; `undefined`: as if it had never been allocated. */
+  set(image: Image, block: number, value: number | undefined): void {
+    image.writtenAt = ++this.ticks;
     if (!image.unflushed.has(block)) image.unflushed.set(block, image.blocks.get(block));
-    image.blocks.set(block, value);
+    if (value === undefined) image.blocks.delete(block);
+    else image.blocks.set(block, value);
   }
 
   private at(verb: string, path: string): Image {

@@ -12,6 +12,10 @@ export interface FerrydOptions {
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly readyMs?: number;
+  /** A program and its arguments that become the daemon; see `inMounts`. */
+  readonly under?: readonly string[];
+  /** A module that is loaded before it, in the same process; it can then be talked to (`child_process` IPC). */
+  readonly preload?: string;
 }
 
 export type LogLine = Readonly<Record<string, unknown>>;
@@ -36,16 +40,41 @@ export class Ferryd {
   static start(
     options: FerrydOptions & { readonly runDir: string; readonly stateDir: string },
   ): Ferryd {
-    const { runDir, stateDir, args = [], env = {}, readyMs = 60_000 } = options;
-    const child = spawn(
-      join(root, 'bin/ferryd'),
-      ['--run-dir', runDir, '--state-dir', stateDir, ...args],
-      {
-        stdio: ['ignore', 'ignore', 'pipe'],
-        env: { ...process.env, ...env },
-      },
-    );
+    const {
+      runDir,
+      stateDir,
+      args = [],
+      env = {},
+      readyMs = 60_000,
+      under = [],
+      preload,
+    } = options;
+    const own = [join(root, 'bin/ferryd'), '--run-dir', runDir, '--state-dir', stateDir, ...args];
+    const loaded = preload === undefined ? own : [process.execPath, '--import', preload, ...own];
+    const [program = '', ...rest] = [...under, ...loaded];
+    const child = spawn(program, rest, {
+      stdio: ['ignore', 'ignore', 'pipe', ...(preload === undefined ? [] : ['ipc' as const])],
+      env: { ...process.env, ...env },
+    });
     return new Ferryd(child, readyMs);
+  }
+
+  /** Says something to the module that was loaded before it, and waits for its answer. */
+  async tell(message: Readonly<Record<string, unknown>>, timeoutMs = 20_000): Promise<unknown> {
+    const over = new AbortController();
+    const { signal } = over;
+    const answer = once(this.child, 'message', { signal }).then(([said]: unknown[]) => said);
+    const gone = once(this.child, 'exit', { signal }).then(() => {
+      throw new Error(`ferryd ${this.pid} ended before it answered`);
+    });
+    this.child.send(message, () => undefined); // that it is gone is told by its end
+    try {
+      return await within(Promise.race([answer, gone]), timeoutMs, `answer of ferryd ${this.pid}`);
+    } finally {
+      answer.catch(() => undefined);
+      gone.catch(() => undefined);
+      over.abort();
+    }
   }
 
   async ready(): Promise<void> {
@@ -67,7 +96,8 @@ export class Ferryd {
 
   /** Kills it as a crash would. Guests go on running. */
   async kill9(): Promise<void> {
-    killNow(this.pid);
+    // The number of one that is gone may be another program's by now.
+    if (this.running()) killNow(this.pid);
     await this.ended();
   }
 
@@ -91,7 +121,7 @@ export class Ferryd {
       .join('\n');
   }
 
-  private running(): boolean {
+  running(): boolean {
     return this.pid !== 0 && this.child.exitCode === null && this.child.signalCode === null;
   }
 

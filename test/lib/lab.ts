@@ -80,7 +80,11 @@ export class Lab implements AsyncDisposable {
   }
 
   static async open(name: string, qemu: TestQemu): Promise<Lab> {
-    const lab = new Lab(name, await mkdtemp('/tmp/bf-'), qemu);
+    const lab = new Lab(
+      name,
+      await mkdtemp(join(process.env['FERRY_LAB_PARENT'] ?? '/tmp', 'bf-')),
+      qemu,
+    );
     await Promise.all([lab.a, lab.b, lab.runDir, lab.stateDir].map((path) => mkdir(path)));
     return lab;
   }

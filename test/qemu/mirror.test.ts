@@ -2,13 +2,12 @@
 // anything was lost. Design §4.
 
 import assert from 'node:assert/strict';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { until } from '../../src/std/deadline.js';
 import { withLab, type Lab, type LabGuest } from '../lib/lab.js';
-import { killNow } from '../lib/process.js';
 import { verifyChains } from '../lib/verify.js';
 
 const writer = { resume: 1 };
@@ -298,47 +297,6 @@ test('what cannot be mirrored is refused before anything is touched', async () =
       (await lab.leftovers()).files.filter((file) => file.startsWith('b/')),
       [],
     );
-    await nothingLost(lab, guest, await sources(lab));
-  });
-});
-
-test('QEMU dies with a mirror on: the source is complete, clients are told, and start waits for a word', async () => {
-  await withLab('qemu-dies', async (lab) => {
-    const guest = await running(lab, 1);
-    await lab.mustVirsh('snapshot-create', 'vm1', await snapshotFile(lab, 1));
-    await untilReady(lab, 1);
-    await writeMore(guest);
-    const uuid = (await lab.mustVirsh('domuuid', 'vm1')).trim();
-    killNow(Number(await readFile(join(lab.runDir, 'qemu', `${uuid}.pid`), 'utf8')));
-    await until(
-      async () =>
-        (await lab.mustVirsh('domstate', 'vm1', '--reason')).includes('shut off (crashed)')
-          ? true
-          : null,
-      10_000,
-      'death is noticed',
-    );
-
-    const events = await lab.mustFerry('events', '--after', '0', '--json');
-    const failed = events.indexOf('"failed"');
-    assert.ok(
-      failed >= 0 && events.indexOf('MIRROR_DROPPED') > failed,
-      'FAILED, then MIRROR_DROPPED',
-    );
-    assert.ok(
-      events.lastIndexOf('"stopped"') > events.indexOf('MIRROR_DROPPED'),
-      'STOPPED comes last',
-    );
-
-    const refused = await lab.virsh('start', 'vm1');
-    assert.match(
-      refused.stderr,
-      /operation is not valid: start vm1: the mirror of vda .* --remove-mirror/,
-    );
-    await lab.mustFerry('snapshot-delete', 'vm1', 's1', '--remove-mirror');
-    await lab.mustVirsh('start', 'vm1');
-    await writeMore(guest);
-    assert.deepEqual(guest.serial.setbacks, []);
     await nothingLost(lab, guest, await sources(lab));
   });
 });

@@ -91,6 +91,10 @@ export class Client {
     this.stream.pause();
   }
 
+  resume(): void {
+    this.stream.resume();
+  }
+
   hangUp(): void {
     this.stream.destroy();
   }

@@ -1,32 +1,37 @@
 // The daemon's inside without the daemon: real effects and a journal over one fake QEMU with a guest that writes. Every
 // call that leaves it (journal, monitor, image store) goes by way of the striker; a life of the daemon ends with `restart`.
 
+import type { BlockdevOptions } from '../../src/block/node.js';
 import { chainOptions } from '../../src/block/node.js';
 import type { Layer } from '../../src/block/layer.js';
-import { formatNode } from '../../src/block/layer.js';
+import { formatNode, localPath } from '../../src/block/layer.js';
 import type { Definition } from '../../src/domain/definition.js';
 import type { Disk } from '../../src/domain/disk.js';
+import type { ReplyOf } from '../../src/qapi/types.js';
 import type { DomainRecord, LiveRecord } from '../../src/domain/record.js';
 import { effects } from '../../src/job/effects/index.js';
-import type { CopyImage, ImageStore } from '../../src/image/store.js';
 import type { RunnerDeps } from '../../src/job/runner.js';
 import { perform } from '../../src/job/runner.js';
 import type { DomainWorld } from '../../src/job/world.js';
 import type { Journal } from '../../src/journal/journal.js';
 import { MemoryJournal } from '../../src/journal/memory.js';
-import { planStop } from '../../src/plan/lifecycle.js';
-import type { Plan, Refusal } from '../../src/plan/step.js';
+import { resolveChains } from '../../src/host/chains.js';
+import type { Host } from '../../src/host/host.js';
+import { rotationOf, takeUp } from '../../src/host/owed.js';
+import { planStart, planStop } from '../../src/plan/lifecycle.js';
+import { layersOf } from '../../src/plan/refuse.js';
+import type { Plan, QemuStart, Refusal } from '../../src/plan/step.js';
 import type { Monitor } from '../../src/qmp/monitor.js';
 import { present } from '../../src/std/assert.js';
 import { Lock } from '../../src/std/queue.js';
 import { FakeGuest } from '../fake/guest.js';
-import type { Health } from '../fake/job.js';
 import { FakeQemu } from '../fake/qemu.js';
 import { FakeStorage } from '../fake/storage.js';
 import type { Moment } from './faults.js';
-import { Ailing } from './ailing.js';
 import { Crash, Striker } from './faults.js';
 import { productStore } from './product-store.js';
+import type { CopyWhole } from '../../src/block/copy.js';
+import type { CopyImage } from '../../src/image/store.js';
 
 export const uuid = 'c0ffee00-0000-4000-8000-000000000002';
 export const pidFile = '/run/vm1.pid';
@@ -45,23 +50,25 @@ const chains: Readonly<Record<string, readonly Layer[]>> = {
   vda: [layer('/src/vda.qcow2', 'qcow2', 1), layer('/src/base.raw', 'raw', 2)],
   vdb: [layer('/src/vdb.qcow2', 'qcow2', 3)],
   vdc: [layer('/src/vdc.raw', 'raw', 4)],
+  ...Object.fromEntries(
+    ['vdd', 'vde', 'vdf', 'vdg', 'vdh'].map((target, i) => [
+      target,
+      [layer(`/src/${target}.qcow2`, 'qcow2', 5 + i)],
+    ]),
+  ),
 };
 
-/** Something that happens in the world, whoever calls, at this call. */
-export interface Trigger {
+/** What becomes of a QMP command instead of what it asks for; null: it goes its way. */
+export type Meddle = (
+  command: string,
+  args: Readonly<Record<string, unknown>>,
+) => (() => Promise<unknown>) | null;
+
+/** QEMU goes at this call. */
+export interface Death {
   readonly call: number;
   readonly moment: Moment;
-  readonly act: () => void;
 }
-
-export interface BenchOptions {
-  readonly domain?: 'persistent' | 'transient';
-  /** What its user made of it. */
-  readonly guest?: 'running' | 'suspended';
-}
-
-/** Turns of the event loop without a call, after which nothing more is expected to happen by itself. */
-const longestQuiet = 300;
 
 interface Life {
   dead: boolean;
@@ -70,17 +77,18 @@ interface Life {
 export class FerryBench {
   readonly storage = new FakeStorage();
   readonly guest: FakeGuest;
-  readonly qemu: FakeQemu;
-  readonly images = productStore(this.storage);
+  qemu: FakeQemu;
+  readonly images = productStore(this.storage, (files) => this.struck(files, 'copy'));
   journal: Journal = new MemoryJournal({ nowMs: () => 0 });
+  meddle: Meddle = () => null;
   striker = new Striker();
-  trigger: Trigger | null = null;
-  /** Whether some storage was ill, if only for a while. */
-  wasIll = false;
-  private readonly ailing = new Ailing();
+  death: Death | null = null;
+  /** Or after the first call of this method. */
+  deathAfter: string | null = null;
+  /** What happens while the next image is copied, once. */
+  duringCopy: (() => Promise<void>) | null = null;
   /** What the host does when it hears that QEMU is gone; waits for the domain's lock. */
   stopping: Promise<unknown> | null = null;
-  private healing: () => void = () => undefined;
   private abort = new AbortController();
   private life: Life = { dead: false };
   private lock = new Lock();
@@ -108,10 +116,7 @@ export class FerryBench {
     for (let n = 0; n < 40; n++) this.qemu.machine.guestStep();
   }
 
-  static async open(
-    targets: readonly string[],
-    { domain = 'persistent', guest = 'running' }: BenchOptions = {},
-  ): Promise<FerryBench> {
+  static async open(targets: readonly string[]): Promise<FerryBench> {
     const bench = new FerryBench(targets);
     const definition = definitionOf(targets, false);
     const live: LiveRecord = {
@@ -120,57 +125,27 @@ export class FerryBench {
       startTicks: 1,
       rebooting: false,
       definition: definitionOf(targets, true),
-      state:
-        guest === 'running'
-          ? { state: 'running', reason: 'booted' }
-          : { state: 'paused', reason: 'user' },
-      nextIndex: 10,
+      state: { state: 'running', reason: 'booted' },
+      nextIndex: 20,
       mirrors: [],
     };
-    if (guest === 'suspended') bench.qemu.machine.runState = 'paused';
-    const defined = { change: 'define', definition, chains: [] } as const;
     await bench.journal.record(uuid, [
-      ...(domain === 'persistent' ? [defined] : []),
+      { change: 'define', definition, chains: [] },
       { change: 'start', live },
     ]);
     return bench;
   }
 
   async record(): Promise<DomainRecord> {
-    return present(await this.journal.domain(uuid), 'it is persistent, or it runs');
+    return present(await this.journal.domain(uuid), 'the domain is persistent');
   }
 
-  /** From now on the storage below a folder is ill, for QEMU and for us. */
-  ail(folder: string, health: Health): void {
-    this.wasIll = true;
-    this.ailing.ail(folder, health);
-    this.qemu.setHealth(folder, health);
-    this.healing = () => this.qemu.setHealth(folder, 'ok');
-  }
-
-  /** It is well again; jobs that its errors paused go on, as the host's keeper lets them. */
-  heal(): void {
-    this.ailing.heal();
-    this.healing();
-    for (const job of this.qemu.machine.jobs.values())
-      if (job.paused && job.ioStatus !== 'ok' && !job.isOver) job.resume();
-    this.qemu.machine.pump();
-  }
-
-  /** Sees to it that `work` ends: whatever waits for ill storage does so until nothing else happens. */
-  async healedWhenStuck(work: Promise<void>): Promise<void> {
-    let isDone = false;
-    const done = work.finally(() => (isDone = true));
-    // It is awaited below.
-    done.catch(() => undefined);
-    let [quiet, calls] = [0, -1];
-    while (!isDone) {
-      await new Promise<void>((resolve) => setImmediate(resolve));
-      quiet = this.striker.calls === calls ? quiet + 1 : 0;
-      calls = this.striker.calls;
-      if (quiet > longestQuiet && this.ailing.isIll) this.heal();
-    }
-    await done;
+  /** What a user does who suspends the guest. */
+  async suspend(): Promise<void> {
+    await (await this.monitor()).execute('stop', {});
+    await this.journal.record(uuid, [
+      { change: 'state', state: { state: 'paused', reason: 'user' } },
+    ]);
   }
 
   /** For what is looked at before a fault: calls nobody strikes. */
@@ -186,7 +161,50 @@ export class FerryBench {
       world: this.world(),
       lock: { run: async (body) => await this.lock.run(body) },
       signal: this.abort.signal,
+      obstacle: async () => rotationOf(await this.journal.openOperations(), uuid),
+      isGone: async () =>
+        !this.qemu.alive || (await this.record()).owed.some(({ record }) => record.move),
     };
+  }
+
+  /** What the verbs of a start ask of a host, unstruck: they only look. */
+  host(): Host {
+    const { journal, images } = this;
+    return { known: { journal }, context: { images }, nowSeconds: 8 } as unknown as Host;
+  }
+
+  /** What the user does about a domain that is off; the guest boots from what is there. */
+  async planStart(): Promise<Plan> {
+    const record = await this.record();
+    const definition = present(record.persistent, 'it is persistent');
+    const resolved = await resolveChains(this.images, definition, record.chains);
+    const { disks, nextIndex, attach, open, told } = await takeUp(
+      this.host(),
+      record,
+      resolved,
+      'now',
+    );
+    const state = { state: 'paused', reason: 'starting up' } as const;
+    return planStart('start', {
+      live: {
+        id: 2,
+        pid: 2,
+        startTicks: 2,
+        definition: { ...resolved, disks },
+        state,
+        nextIndex,
+        rebooting: false,
+        mirrors: [],
+      },
+      qemu: commandLine(disks),
+      nvram: null,
+      paused: false,
+      attach,
+      open,
+      told,
+      lastState: record.lastState,
+      nowSeconds: 8,
+    });
   }
 
   async perform(planned: () => Promise<Plan | Refusal>): Promise<void> {
@@ -200,13 +218,26 @@ export class FerryBench {
     setImmediate(() => void this.stop().catch(() => undefined));
   }
 
+  /** The host loses its power. A storage that lies has lost half of each unfinished copy, synced or not. */
+  powerCut(storage: 'honest' | 'lies'): void {
+    this.kill();
+    this.storage.powerFailed(this.striker.calls % 2 === 0 ? 'none' : 'half');
+    for (const [path, image] of this.storage.files)
+      if (storage === 'lies' && path.endsWith('.part')) this.storage.loseHalf(image);
+  }
+
   /** What the host does about a QEMU that is gone. */
   async stop(): Promise<void> {
-    this.abort.abort();
+    const open = await this.journal.openOperations();
+    if (open.every(({ plan }) => plan.waitsFrom === undefined)) {
+      this.abort.abort();
+      this.abort = new AbortController();
+    }
     this.stopping ??= perform(async () => {
-      const record = await this.journal.domain(uuid);
-      if (record?.live == null) return { refusal: new Error('gone already') };
-      return planStop(record, record.live, 'crashed', { pidFile, nowSeconds: 8 });
+      const record = await this.record();
+      const live = record.live;
+      if (live === null) return { refusal: new Error('gone already') };
+      return planStop(record, live, 'crashed', { pidFile, nowSeconds: 8, sealMs: null });
     }, this.deps()).catch((error: unknown) => {
       if (!(error instanceof Error && error.message === 'gone already')) throw error;
     });
@@ -230,31 +261,46 @@ export class FerryBench {
 
   private world(): DomainWorld {
     return {
-      images: this.imagesAtWork(),
+      images: this.struck(
+        { ...this.images, copy: async (request) => await this.copy(request) },
+        'image',
+      ),
       record: async () => await this.journal.domain(uuid),
       monitor: async () => await this.connected(),
       asStarted: async (definition) => definition,
-      startQemu: async () => undefined,
+      startQemu: async (start) => {
+        await this.around(this.life, 'start QEMU', async () => this.startQemu(start));
+      },
       identify: async () => (this.qemu.alive ? { pid: 1, startTicks: 1 } : null),
       killQemu: async () => this.qemu.kill(),
       createNvram: async () => undefined,
     };
   }
 
-  /** A copy is cut off in its middle too. */
-  imagesAtWork(): ImageStore {
-    const images = this.ailing.over(this.images);
-    const work = this.struck(images, 'image');
-    const { life } = this;
-    return Object.assign(Object.create(work) as ImageStore, {
-      copy: async (copy: CopyImage) => {
-        await this.around(life, 'image copy, half', async () => {
-          await images.copy(copy);
-          this.storage.cutShort(copy.to);
-        });
-        await work.copy(copy);
-      },
+  private async copy(request: CopyImage): Promise<CopyWhole> {
+    const meanwhile = this.duringCopy;
+    this.duringCopy = null;
+    await meanwhile?.();
+    return await this.images.copy(request);
+  }
+
+  private startQemu({ argv }: QemuStart): void {
+    if (this.qemu.alive) return;
+    // What `commandLine` made.
+    const disks = JSON.parse(present(argv[0], 'disks')) as CommandLine;
+    for (const { target, paths } of disks) {
+      const top = present(paths[0], 'a chain is never empty');
+      this.guest.reboot(target, (block) => this.storage.read(top, block, paths));
+    }
+    this.qemu = new FakeQemu({
+      storage: this.storage,
+      guest: this.guest,
+      blockdevs: disks.flatMap(({ blockdevs }) => blockdevs),
+      disks: Object.fromEntries(disks.map(({ target, root }) => [target, root])),
+      state: 'prelaunch',
     });
+    this.connection = null;
+    this.stopping = null;
   }
 
   private async connected(): Promise<Monitor | null> {
@@ -263,11 +309,11 @@ export class FerryBench {
       const { life } = this;
       const raw = await this.qemu.connect();
       const execute: Monitor['execute'] = async (command, args, options) =>
-        await this.around(
-          life,
-          `qmp ${command}`,
-          async () => await raw.execute(command, args, options),
-        );
+        await this.around(life, `qmp ${command}`, async () => {
+          const instead = this.meddle(command, { ...args });
+          if (instead === null) return await raw.execute(command, args, options);
+          return (await instead()) as ReplyOf<typeof command>; // who meddles knows what is answered
+        });
       this.connection = { raw, struck: Object.assign(Object.create(raw) as Monitor, { execute }) };
     }
     return this.connection.struck;
@@ -292,17 +338,45 @@ export class FerryBench {
   private async around<T>(life: Life, method: string, body: () => Promise<T>): Promise<T> {
     if (life.dead) throw new Crash('the process is gone');
     const call = this.striker.calls;
-    this.pull(call, 'before');
+    this.dieAt(call, 'before');
     return await this.striker.around(method, async () => {
       const value = await body();
-      this.pull(call, 'after');
+      this.dieAt(call, 'after');
+      if (method === this.deathAfter) this.kill();
       return value;
     });
   }
 
-  private pull(call: number, moment: Moment): void {
-    if (this.trigger?.call === call && this.trigger.moment === moment) this.trigger.act();
+  private dieAt(call: number, moment: Moment): void {
+    if (this.death?.call === call && this.death.moment === moment) this.kill();
   }
+}
+
+type CommandLine = readonly {
+  readonly target: string;
+  readonly root: string;
+  readonly paths: readonly string[];
+  readonly blockdevs: readonly BlockdevOptions[];
+}[];
+
+function commandLine(disks: readonly Disk[]): QemuStart {
+  const list: CommandLine = disks.map((disk) => {
+    const layers = layersOf(disk);
+    return {
+      target: disk.target,
+      root: formatNode(present(layers[0], 'a disk has an image')),
+      paths: layers.map(({ source }) => present(localPath(source), 'a file')),
+      blockdevs: chainOptions(layers, disk.driver, false),
+    };
+  });
+  return {
+    emulator: 'qemu',
+    argv: [JSON.stringify(list)],
+    env: {},
+    pidFile,
+    qmpSocket: '/run/vm1.qmp',
+    logFile: '/log/vm1.log',
+  };
 }
 
 /** Only what planners and records look at. */

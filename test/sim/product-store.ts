@@ -1,16 +1,34 @@
 // The product's image store over the fake's storage.
 
+import { isDeepStrictEqual } from 'node:util';
 import type { FileFacts, ImageInfo } from '../../src/block/facts.js';
+import type { CopyFiles, Tuning } from '../../src/image/copy.js';
+import { copyFrozen, rootOfTarget } from '../../src/image/copy.js';
 import type { ImageStore } from '../../src/image/store.js';
+import { FakeCopyFiles, identityOf } from '../fake/copy-files.js';
 import type { FakeStorage } from '../fake/storage.js';
+import { blockBytes } from '../fake/storage.js';
 
 /** Whatever stands in these exists. */
 export const folders = ['/src', '/dst'] as const;
 
-const aFile = { kind: 'file', readable: true, writable: true } as const;
+/** The fake keeps no times: nothing in a scenario is sealed and touched. */
+const times = { modifiedNs: 0n, bornMs: null } as const;
+const aFile = { kind: 'file', readable: true, writable: true, ...times } as const;
 const headerBytes = 196_608n;
 
-export function productStore(storage: FakeStorage): ImageStore {
+/** Several pieces to an image of the bench, and a checkpoint for about every other. */
+export const copyTuning: Tuning = {
+  pieceBytes: 32 * blockBytes,
+  checkpointBytes: 40 * blockBytes,
+  checkpointMs: Infinity,
+};
+
+/** `outside`: puts the calls that a copy makes under the striker. */
+export function productStore(
+  storage: FakeStorage,
+  outside: (files: CopyFiles) => CopyFiles,
+): ImageStore {
   const sync = async (path: string): Promise<void> => await storage.sync(path);
   /** Files of no bytes: the fake's are all images. */
   const empty = new Set<string>();
@@ -32,9 +50,20 @@ export function productStore(storage: FakeStorage): ImageStore {
       await sync(image.path);
     },
     isEmpty: async (path) => await storage.isEmpty(path),
-    copy: async (request) => {
-      await storage.copy(request);
-      await sync(request.to);
+    copy: async ({ from, to, ...request }) => {
+      const files = outside(new FakeCopyFiles(storage, from, to));
+      const doing = `copy ${from} to ${to}`;
+      const whole = await copyFrozen(files, { ...request, doing }, copyTuning);
+      if (!isCopy(storage, from, to)) storage.rude(`${doing}: it says that it is whole and is not`);
+      return whole;
+    },
+    identity: async (path) => {
+      const image = storage.files.get(path);
+      return image === undefined ? null : identityOf(image);
+    },
+    rootOf: async (path, pieceBytes, signal) => {
+      const files = new FakeCopyFiles(storage, path, path);
+      return await rootOfTarget(files, await files.source(), pieceBytes, signal);
     },
     setBacking: async (path, backing) => {
       await storage.setBacking(path, backing);
@@ -60,7 +89,7 @@ export function productStore(storage: FakeStorage): ImageStore {
 }
 
 function statOf(storage: FakeStorage, path: string): FileFacts | null {
-  const common = { readable: true, writable: true };
+  const common = { readable: true, writable: true, ...times };
   if (folders.some((folder) => folder === path))
     return { kind: 'folder', sizeBytes: 0n, ...common };
   const image = storage.files.get(path);
@@ -73,4 +102,12 @@ async function infoOf(storage: FakeStorage, path: string): Promise<ImageInfo | n
   const { backing, ...rest } = info;
   const named = backing === null ? null : { filename: backing.path, format: backing.format };
   return { ...rest, backing: named, special: [], snapshots: 0 };
+}
+
+/** Whether the two hold the same, block by block. */
+export function isCopy(storage: FakeStorage, from: string, to: string): boolean {
+  const [source, target] = [from, to].map((path) =>
+    [...(storage.files.get(path)?.blocks ?? [])].toSorted(([a], [b]) => a - b),
+  );
+  return isDeepStrictEqual(source, target);
 }

@@ -4,8 +4,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import type { Effect } from '../../src/job/effect.js';
+import type { Resolution } from '../../src/job/resolve.js';
 import type { RunnerDeps } from '../../src/job/runner.js';
-import { perform, resume } from '../../src/job/runner.js';
+import { perform, resolve, resume } from '../../src/job/runner.js';
 import type { Entry } from '../../src/journal/entry.js';
 import type { Journal } from '../../src/journal/journal.js';
 import type { Plan, Step } from '../../src/plan/step.js';
@@ -51,6 +52,8 @@ async function textOf(journal: Journal): Promise<string> {
 
 function show(entry: Entry): string {
   if ('step' in entry) return `${entry.type} ${entry.step},`;
+  if ('from' in entry) return `replan ${entry.from}+${entry.done},`;
+  if (entry.type === 'resolved') return `resolved ${entry.direction} by ${entry.by},`;
   return 'outcome' in entry ? `${entry.type}: ${entry.outcome}` : `${entry.type}: ${entry.reason},`;
 }
 
@@ -136,7 +139,7 @@ test('a failure of an undo waits for a person, and goes on backwards when told t
   };
   await assert.rejects(
     once(journal, world, { effects }),
-    /first; then undoing step 2 \(snapshot\) failed: boom/,
+    /first; then undoing step 3 \(snapshot\) failed: boom/,
   );
   assert.equal((await journal.openOperations())[0]?.direction, 'back');
   const outcome = await once(journal, world);
@@ -202,11 +205,131 @@ test('a failed rollback of what the world cannot tell is shown to a person', asy
   const effects = effectsBut('start-mirror', { do: boom, probe: async () => 'unknown' });
   await assert.rejects(
     once(journal, world, { effects }),
-    /^NeedsOperatorError: boom; it cannot be told whether step 5/,
+    /^NeedsOperatorError: boom; it cannot be told whether step 6/,
   );
   assert.equal((await journal.openOperations())[0]?.direction, 'back');
   assert.equal((await once(journal, world)).outcome, 'rolled-back');
   assert.equal(await world.facts(), facts.before);
+});
+
+/** Brought to a stop in step 2 (snapshot), of which the world cannot tell anything; `did`: what is asked of it then. */
+async function blindInStep2(half: 'done' | 'absent') {
+  const journal = await journalOfToy();
+  const world = new ToyWorld();
+  const did: string[] = [];
+  const { snapshot } = toyEffects;
+  const blind = effectsBut('snapshot', {
+    do: async (step, w, context) => {
+      did.push('do');
+      await snapshot.do(step as never, w, context); // The toy's own step.
+    },
+    undo: async (step, w, context) => {
+      did.push('undo');
+      await snapshot.undo(step as never, w, context);
+    },
+    probe: async () => await Promise.reject(new Error('no answer')),
+  });
+  const operation = await journal.begin(toyPlan);
+  const broken = effectsBut('snapshot', {
+    do: async (step, w, context) => {
+      if (half === 'done') await snapshot.do(step as never, w, context);
+      throw new Error('the process is gone');
+    },
+  });
+  // A crash: nothing is written after the `doing`.
+  const until = Object.create(journal) as Journal;
+  until.append = async (id, entry, changes) => {
+    if (entry.type === 'rollback') throw new Error('the process is gone');
+    if (entry.type === 'attention') throw new Error('the process is gone');
+    return await journal.append(id, entry, changes);
+  };
+  await resume(operation, toyPlan, { journal: until, effects: broken, world }).catch(() => null);
+  const deps = { journal, effects: blind, world };
+  await assert.rejects(resume(operation, toyPlan, deps), NeedsOperatorError);
+  const settle = async (word: Omit<Resolution, 'by'>) => {
+    const { ended } = await resolve(operation, toyPlan, { ...word, by: 'ann' }, deps);
+    return await ended;
+  };
+  return { journal, world, did, settle, deps };
+}
+
+for (const [was, direction, asked] of [
+  ['done', 'forward', []],
+  ['absent', 'forward', ['do']],
+  ['done', 'back', ['undo']],
+  ['absent', 'back', []],
+] as const) {
+  test(`a person who says that the doubtful step is ${was} lets the operation go ${direction}`, async () => {
+    const { journal, world, did, settle } = await blindInStep2(was);
+    const { outcome } = await settle({ direction, was });
+    assert.equal(outcome, direction === 'forward' ? 'committed' : 'rolled-back');
+    assert.deepEqual(did, asked);
+    assert.equal(await world.facts(), direction === 'forward' ? facts.after : facts.before);
+    assert.deepEqual(world.rude, []);
+    // Who said it is on record, and his word was used up before anybody acted on it.
+    assert.match(await textOf(journal), new RegExp(`resolved ${direction} by ann, doing 2,`));
+  });
+}
+
+test('told to go on without a word, the world is asked once more, and a person waited for again', async () => {
+  const { journal, did, settle } = await blindInStep2('done');
+  await assert.rejects(
+    settle({ direction: 'forward', was: null }),
+    /cannot be told whether step 3 \(snapshot\) was done/,
+  );
+  assert.deepEqual(did, []);
+  assert.match((await journal.openOperations())[0]?.attention ?? '', /cannot be told/);
+});
+
+test("a person's word is used once: when the step fails after it, it is asked for anew", async () => {
+  const journal = await journalOfToy();
+  const world = new ToyWorld();
+  const effects = effectsBut('pivot', { do: boom, probe: async () => 'unknown' });
+  const deps = { journal, effects, world };
+  await assert.rejects(once(journal, world, { effects }), NeedsOperatorError);
+  const answer = { direction: 'forward', was: 'absent', by: 'ann' } as const;
+  const { ended } = await resolve(1, toyPlan, answer, deps);
+  await assert.rejects(ended, /boom/);
+  const entries = await journal.entries(1);
+  assert.equal(entries.at(-1)?.entry.type, 'attention');
+  await assert.rejects(resume(1, toyPlan, deps), /cannot be told whether step 9/);
+});
+
+test("a person's word that was not needed does not count the next time", async () => {
+  const { journal, deps } = await blindInStep2('absent');
+  // By now the world can tell, but the step fails, and after a crash the world is blind again.
+  const failing = effectsBut('snapshot', {
+    do: async () => await Promise.reject(new Error('no room')),
+    undo: boom,
+    probe: async () => 'partial',
+  });
+  const answer = { direction: 'forward', was: 'done', by: 'ann' } as const;
+  const { ended } = await resolve(1, toyPlan, answer, { ...deps, effects: failing });
+  await assert.rejects(ended, /no room/);
+  assert.equal((await journal.openOperations())[0]?.direction, 'back');
+  await assert.rejects(resume(1, toyPlan, deps), /cannot be told whether step 3/);
+});
+
+test('what the world knows by now counts more than a word, and a commit step that is done is not undone', async () => {
+  const journal = await journalOfToy();
+  const world = new ToyWorld();
+  const blind = effectsBut('pivot', {
+    do: async (step, w, context) => {
+      await toyEffects.pivot.do(step as never, w, context); // The toy's own step.
+      throw new Error('no answer');
+    },
+    probe: async () => 'unknown',
+  });
+  await assert.rejects(once(journal, world, { effects: blind }), NeedsOperatorError);
+  const deps = { journal, effects: toyEffects, world };
+  await assert.rejects(
+    resolve(1, toyPlan, { direction: 'back', was: 'absent', by: 'ann' }, deps),
+    /step 9 is its commit step: if that is done, the operation is finished and not undone/,
+  );
+  const forward = { direction: 'forward', was: 'absent', by: 'ann' } as const;
+  const { ended } = await resolve(1, toyPlan, forward, deps);
+  assert.deepEqual(await ended, { outcome: 'committed' });
+  assert.equal(await world.facts(), facts.after);
 });
 
 test('half of a step is finished on the way forward and undone on the way back', async () => {
@@ -274,7 +397,7 @@ test('only a background step before the commit step sees the cancel, and its fai
     signal: cancel.signal,
   });
   assert.ok('error' in outcome && outcome.error instanceof StateError);
-  assert.match(outcome.error.message, /cancelled at step 6 \(wait-ready\)/);
+  assert.match(outcome.error.message, /cancelled at step 7 \(wait-ready\)/);
   assert.equal(signals.get('wait-ready')?.aborted, true);
   assert.equal(signals.get('start-mirror')?.aborted, false);
 });
@@ -371,8 +494,7 @@ test('a plan of records only is committed at once', async () => {
     commitAt: 1,
   };
   const deps = { journal, effects: toyEffects, world: new ToyWorld() };
-  const { operation, outcome } = await perform(async () => plan, deps);
-  assert.deepEqual(outcome, { outcome: 'committed' });
+  const { operation } = await perform(async () => plan, deps);
   assert.equal((await journal.domain(uuid))?.autostart, true);
   assert.equal((await journal.operation(operation))?.outcome, 'committed');
 });

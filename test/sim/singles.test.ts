@@ -17,7 +17,7 @@ test('after any crash the operation is finished forward', async (t) => {
 });
 
 test('after any error all of the plan is there or none of it, and the error is the one that was thrown', async (t) => {
-  const outcomes = { committed: 0, 'rolled-back': 0 };
+  const outcomes = { committed: 0, 'rolled-back': 0, waiting: 0 };
   const tried = await everyFault(trouble, async (striker) => {
     const { outcome, error, errors } = await scenario(striker);
     outcomes[outcome]++;

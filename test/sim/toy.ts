@@ -4,6 +4,7 @@
 import type { Definition } from '../../src/domain/definition.js';
 import type { Change, ImageRole } from '../../src/domain/record.js';
 import type { Effect, Effects } from '../../src/job/effect.js';
+import type { OperationName } from '../../src/plan/operation.js';
 import type { Plan, Step, StepKind } from '../../src/plan/step.js';
 
 export const uuid = 'c0ffee00-0000-4000-8000-000000000001';
@@ -249,6 +250,7 @@ const unfinished: ImageRole = {
   path: '/dst/dest.img',
   role: 'unfinished',
   domain: uuid,
+  domainName: 'vm1',
   target: 'vda',
   live: '/src/overlay.img',
   sinceSeconds: 1,
@@ -256,7 +258,7 @@ const unfinished: ImageRole = {
 
 /** Like a mirrored snapshot that pivots at once and then clears up. */
 export const toyPlan: Plan = {
-  operation: 'toy-move',
+  operation: 'toy-move' as string as OperationName, // A plan of its own, which no planner makes.
   domain: uuid,
   domainName: 'vm1',
   steps: steps([
@@ -333,10 +335,11 @@ export async function factsAfter(plan: Plan): Promise<string> {
     const effect: Effect<Step, ToyWorld> = toyEffects[step.kind];
     await effect.do(step, world, {
       operation: 0,
-      begun: false,
       signal: new AbortController().signal,
       progress: () => undefined,
       notePause: () => undefined,
+      saved: async () => null,
+      save: async () => undefined,
     });
   }
   return await world.facts();

@@ -11,6 +11,8 @@ import type {
   StreamedEvent,
   UndefineHow,
 } from '../../host/ferry-host.js';
+import type { GcRemoved, GcReport } from '../../host/gc/types.js';
+import type { DoctorReport } from '../../host/doctor/types.js';
 import { NotFoundError, RequestError } from '../../std/errors.js';
 
 type Verb = keyof FerryHost;
@@ -26,6 +28,8 @@ export class MemoryHost implements FerryHost {
   readonly listeners = new Set<(event: StreamedEvent) => void>();
   disks: readonly DiskView[] = [];
   snapshots: readonly SnapshotView[] = [];
+  report: DoctorReport | undefined;
+  garbage: GcReport | undefined;
   job: BlockJobView | null = null;
   xml = '<domain/>';
   /** Called when somebody starts to wait for an operation: the place to let it make progress. */
@@ -57,7 +61,15 @@ export class MemoryHost implements FerryHost {
     return this.first();
   }
 
-  async start(name: string, options: { readonly paused: boolean }): Promise<DomainSummary> {
+  async seal(name: string, options: { readonly timeoutSeconds: number }): Promise<DomainSummary> {
+    this.note('seal', name, options);
+    return { ...this.find(name), id: null, state: 'shutoff' };
+  }
+
+  async start(
+    name: string,
+    options: { readonly paused: boolean; readonly mirrorLater: boolean },
+  ): Promise<DomainSummary> {
     this.note('start', name, options);
     return this.find(name);
   }
@@ -87,6 +99,26 @@ export class MemoryHost implements FerryHost {
     this.note('chain', name);
     this.find(name);
     return this.disks;
+  }
+
+  async doctor(name: string | null): Promise<DoctorReport> {
+    this.note('doctor', name);
+    if (name !== null) this.find(name);
+    return present(this.report);
+  }
+
+  async gcList(): Promise<GcReport> {
+    this.note('gcList');
+    return present(this.garbage);
+  }
+
+  async gcRemove(paths: readonly string[] | null): Promise<GcRemoved> {
+    this.note('gcRemove', paths);
+    const { items } = present(this.garbage);
+    const removed = items.filter(({ path, fate }) =>
+      paths === null ? fate === 'removable' : paths.includes(path),
+    );
+    return { removed, operations: removed.length === 0 ? [] : [12] };
   }
 
   async createSnapshot(
@@ -156,9 +188,21 @@ export class MemoryHost implements FerryHost {
     });
   }
 
+  async rotateOperation(id: number): Promise<void> {
+    this.note('rotateOperation', id);
+  }
+
   async cancelOperation(id: number): Promise<void> {
     this.note('cancelOperation', id);
     this.operation(id);
+  }
+
+  async resolveOperation(
+    id: number,
+    answer: Parameters<FerryHost['resolveOperation']>[1],
+  ): Promise<OperationView> {
+    this.note('resolveOperation', id, answer);
+    return this.operation(id);
   }
 
   events(

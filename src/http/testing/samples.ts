@@ -120,6 +120,7 @@ export const move: OperationView = {
   domain: vm1.uuid,
   domainName: 'vm1',
   status: 'running',
+  direction: 'forward',
   reason: null,
   startedAt: '2026-01-02T03:04:05.000Z',
   endedAt: null,
@@ -129,6 +130,19 @@ export const move: OperationView = {
     { kind: 'mirror', text: 'copy vda to /dst/vm1.qcow2', mark: 'doing' },
     { kind: 'pivot', text: 'switch vda to /dst/vm1.qcow2', mark: 'none' },
   ],
+  story: {
+    what: 'moves disks to another folder while the guest runs',
+    soFar: '1 of 3 steps done',
+    said: [],
+    now: 'step 2: copy vda to /dst/vm1.qcow2',
+    next: 'step 3: switch vda to /dst/vm1.qcow2',
+    waitsFor: 'step 2: copy vda to /dst/vm1.qcow2',
+    wayBack: 'open until step 2 is done: taking it back removes the files that it made',
+    commands: [
+      { type: 'ferry ops wait 7', why: 'see how it goes on' },
+      { type: 'ferry ops cancel 7', why: 'take it back' },
+    ],
+  },
   progress: {
     phase: 'copying',
     percent: 45,
@@ -148,6 +162,16 @@ export const moved: OperationView = {
   status: 'committed',
   endedAt: '2026-01-02T03:09:05.000Z',
   steps: move.steps.map((step) => ({ ...step, mark: 'done' })),
+  story: {
+    what: move.story.what,
+    soFar: '3 of 3 steps done',
+    said: [],
+    now: null,
+    next: null,
+    waitsFor: null,
+    wayBack: null,
+    commands: [],
+  },
   progress: null,
   pauses: [
     { what: 'snapshot', ms: 12.4 },
@@ -170,6 +194,14 @@ export function sampleHost(): MemoryHost {
     totalBytes: 10n * GiB,
     bandwidthBytesPerSecond: 0n,
   };
+  host.report = {
+    time: '2026-01-02T03:04:05.000Z',
+    lookedBy: 'ferryd',
+    healthy: true,
+    findings: [],
+    domains: [],
+  };
+  host.garbage = { time: '2026-01-02T03:04:05.000Z', lookedBy: 'ferryd', items: [] };
   host.xml = "<domain type='kvm'>\n  <name>vm1</name>\n</domain>\n";
   return host;
 }

@@ -1,9 +1,11 @@
 // Effects on files: images made, copied, removed.
 
+import { sameFile } from '../../block/copy.js';
+import type { ImageStore } from '../../image/store.js';
 import type { StepOf } from '../../plan/step.js';
 import { AssertionError } from '../../std/assert.js';
 import { StateError } from '../../std/errors.js';
-import type { Effect } from '../effect.js';
+import type { Effect, EffectContext } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 
 /** For kinds that stand behind the commit step, where nothing is undone (plan/step `checkPlan`). */
@@ -32,44 +34,84 @@ export const createImage: Effect<StepOf<'create-image'>, DomainWorld> = {
   },
 };
 
+export const recreateImage: Effect<StepOf<'recreate-image'>, DomainWorld> = {
+  repeatable: true,
+  async do(step, { images }) {
+    const isFile = (await images.stat(step.path))?.kind === 'file';
+    // Beside it and renamed, so that there never is half an image that a later look would take for somebody's change.
+    const path = isFile ? `${step.path}.new` : step.path;
+    if (isFile) await images.remove(path);
+    await images.create({ ...step, path, format: 'qcow2' });
+    if (isFile) await images.rename(path, step.path);
+  },
+  // What was there was worth nothing (law 2), and what is there now is empty.
+  undo: (step, { images }) => images.remove(`${step.path}.new`),
+  probe: async () => 'absent',
+};
+
 const partOf = (step: StepOf<'copy-image'>): string => `${step.to}.part`;
 
+/**
+ * The copy has its name once it is whole, and not before `whole` was saved; so what has that name is ours if it is the
+ * file that was saved. A storage that gives files new numbers when it is mounted is asked for the content instead.
+ */
 export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
   background: true,
   async do(step, { images }, context) {
     const part = partOf(step);
-    await images.copy({
+    const saved = await context.saved();
+    if ((await images.stat(step.to)) !== null) {
+      const isDone = (await images.stat(part)) === null && (await isOurs(step, images, context));
+      if (isDone) return;
+      throw appeared(step);
+    }
+    const whole = await images.copy({
       from: step.from,
       to: part,
+      backing: step.backing,
+      saved,
+      save: context.save,
       signal: context.signal,
       onProgress: (doneBytes, totalBytes) => context.progress({ doneBytes, totalBytes }),
     });
-    if (step.backing !== null) await images.setBacking(part, step.backing);
+    await context.save({ note: 'whole', whole });
     // Never over a file that somebody put there meanwhile (law 14).
-    if ((await images.stat(step.to)) !== null) {
-      throw new StateError(
-        'OPERATION_INVALID',
-        `copy ${step.from}: ${step.to} appeared meanwhile and is not overwritten; remove it or choose another folder`,
-      );
-    }
+    if ((await images.stat(step.to)) !== null) throw appeared(step);
     await images.rename(part, step.to);
   },
-  async undo(step, { images }) {
+  async undo(step, { images }, context) {
     await images.remove(partOf(step));
-    // Only after the copy was whole did the file get its name; what stands there before that is somebody else's.
-    if (
-      step.backing === null ||
-      (await images.info(step.to, step.format).catch(() => null))?.backing?.filename ===
-        step.backing.path
-    ) {
-      await images.remove(step.to);
-    }
+    if (await isOurs(step, images, context)) await images.remove(step.to);
   },
-  async probe(step, { images }) {
+  async probe(step, { images }, context) {
     if ((await images.stat(partOf(step))) !== null) return 'partial';
-    return (await images.stat(step.to)) === null ? 'absent' : 'done';
+    const file = await images.identity(step.to);
+    if (file === null) return 'absent';
+    const whole = (await context.saved())?.whole;
+    return whole != null && sameFile(whole.file, file) ? 'done' : 'partial';
   },
 };
+
+/** Whether the finished copy is what has its name. Reads all of it where nothing cheaper tells. */
+async function isOurs(
+  step: StepOf<'copy-image'>,
+  images: ImageStore,
+  context: EffectContext,
+): Promise<boolean> {
+  const saved = await context.saved();
+  const file = await images.identity(step.to);
+  if (file === null || saved === null || saved.whole === null) return false;
+  const { root, file: written } = saved.whole;
+  if (sameFile(written, file)) return true;
+  if (root === null || written.sizeBytes !== file.sizeBytes) return false;
+  return (await images.rootOf(step.to, saved.pieceBytes, context.signal)) === root;
+}
+
+const appeared = (step: StepOf<'copy-image'>): StateError =>
+  new StateError(
+    'OPERATION_INVALID',
+    `copy ${step.from}: ${step.to} appeared meanwhile and is not overwritten; remove it or choose another folder`,
+  );
 
 export const removeFile: Effect<StepOf<'remove-file'>, DomainWorld> = {
   repeatable: true,

@@ -11,14 +11,17 @@ import {
   signalGuest,
   startQemu,
 } from './guest.js';
-import { copyImage, createImage, removeFile } from './images.js';
+import { copyImage, createImage, recreateImage, removeFile } from './images.js';
 import { cancelJob, dismissJobs, sealJob, startCommit, startMirror, waitReady } from './jobs.js';
 import { closeNode, openNode } from './nodes.js';
 import { pivot } from './pivot.js';
+import { rotate } from './rotate.js';
+import { closeSealed, seal, stamp } from './seal.js';
 import { snapshot } from './snapshot.js';
 
 export const effects: Effects<DomainWorld> = {
   'create-image': createImage,
+  'recreate-image': recreateImage,
   'open-node': openNode,
   'close-node': closeNode,
   snapshot,
@@ -31,6 +34,10 @@ export const effects: Effects<DomainWorld> = {
   'pause-guest': pauseGuest,
   'cancel-job': cancelJob,
   'seal-job': sealJob,
+  rotate,
+  seal,
+  'close-sealed': closeSealed,
+  stamp,
   'dismiss-jobs': dismissJobs,
   'remove-file': removeFile,
   'create-nvram': createNvram,

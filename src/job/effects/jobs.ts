@@ -109,7 +109,8 @@ async function untilReady(
       await waitJobs(monitor, ids, ['ready', 'waiting', 'pending'], LOOK_EVERY_MS);
       return;
     } catch (error) {
-      if (!(error instanceof BusyError)) throw error;
+      // Not yet, or QEMU is busy: it is asked again, and then it has its time to answer.
+      if (!(error instanceof BusyError || isLate(error))) throw error;
     }
     const jobs = await queryJobs(monitor);
     const blocks = ids.map((id) => jobs.get(id)?.block ?? null);
@@ -120,6 +121,9 @@ async function untilReady(
     });
   }
 }
+
+const isLate = (error: unknown): boolean =>
+  error instanceof QemuError && error.qmpClass === 'NoAnswer';
 
 /** Ends a job by force, whatever its state, and takes it off QEMU's list. */
 export async function cancel(monitor: Monitor, jobId: string): Promise<void> {

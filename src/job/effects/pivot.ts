@@ -12,7 +12,7 @@ import type { Monitor } from '../../qmp/monitor.js';
 import type { Job } from '../../qmp/jobs.js';
 import { queryJobs, waitJob, waitJobs } from '../../qmp/jobs.js';
 import { present } from '../../std/assert.js';
-import { QemuError, StateError, messageOf } from '../../std/errors.js';
+import { BusyError, QemuError, StateError, messageOf } from '../../std/errors.js';
 import type { Effect, EffectContext } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 import { ifAlive, needMonitor } from '../world.js';
@@ -23,6 +23,8 @@ import { nodesOf, rootsOf } from './nodes.js';
 const STOP_TIMEOUT_MS = 15_000;
 const PENDING_TIMEOUT_MS = 10_000;
 const CONCLUDED_TIMEOUT_MS = 10_000;
+/** How often it is asked again: the guest runs meanwhile. */
+const HEALTH_PATIENCE_MS = 20_000;
 /** The guest runs meanwhile. */
 const COMMIT_TIMEOUT_MS = 10 * 60_000;
 /** Law 9: a target that takes longer to make one fsync durable is not pivoted to now. */
@@ -34,10 +36,8 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
   async do({ disks }, world, context) {
     const monitor = await world.monitor();
     if (monitor === null) return await commitWithoutQemu(disks, world);
-    if (!context.begun) completing.set(monitor, new Set());
     try {
       await switchOver(monitor, disks, world);
-      completing.delete(monitor);
     } catch (error) {
       // Once all have switched, on is nearer than back, and from a commit there is no way back: its base has a parent.
       if (await hasSwitched(monitor, disks).catch(() => false)) return;
@@ -76,6 +76,7 @@ async function switchOver(
     await commitAgain(monitor, disks, roots);
     await prepare(monitor, disks, world);
     const isOurs = await isToRun(world);
+    completing.set(monitor, new Set());
     const stoppedAt = performance.now();
     await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
     if (isOurs) pauses.set(monitor, stoppedAt);
@@ -94,10 +95,11 @@ async function hasSwitched(monitor: Monitor, disks: readonly PivotDisk[]): Promi
 
 async function nameBacking(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
   for (const disk of disks.filter((d) => d.header !== null)) {
+    const { node, names } = present(disk.header, 'filtered');
     await monitor.execute('change-backing-file', {
       device: disk.to,
-      'image-node-name': disk.to,
-      'backing-file': present(disk.header, 'filtered'),
+      'image-node-name': node,
+      'backing-file': names,
     });
   }
 }
@@ -105,10 +107,13 @@ async function nameBacking(monitor: Monitor, disks: readonly PivotDisk[]): Promi
 /** When we stopped a guest, by its monitor: `resume-guest` tells how long it stood. */
 const pauses = new WeakMap<Monitor, number>();
 
+/** The guest stands still from now on, because of us. */
+export function notePauseFrom(monitor: Monitor): void {
+  pauses.set(monitor, performance.now());
+}
 /**
- * Jobs that were told to complete in the pivot that is under way, by monitor; no entry: the pivot was begun before, and
- * what it told nobody knows. Such a job is never left to itself: as soon as all is copied it is pending, and holds the
- * writes of a running guest for ever.
+ * Jobs that were told to complete, by monitor; no entry: of a former daemon, so it is not known. Such a job is never
+ * left to itself: as soon as all is copied it is pending, and holds the writes of a running guest for ever.
  */
 const completing = new WeakMap<Monitor, Set<string>>();
 
@@ -155,7 +160,7 @@ async function prepare(
   for (const disk of disks) checkJob(disk, jobs.get(disk.jobId));
   // Found in the middle of it: the guest stands still, and every moment counts.
   if (disks.some((disk) => isBeyondReady(jobs.get(disk.jobId)))) return;
-  await Promise.all(disks.map((disk) => checkHealth(disk, world)));
+  await Promise.all(disks.map((disk) => untilHealthy(disk, world)));
   if (status !== 'running') return;
   for (const disk of disks) {
     await monitor.execute(
@@ -163,6 +168,21 @@ async function prepare(
       { 'command-line': `qemu-io ${disk.to} flush` },
       { timeoutMs: STOP_TIMEOUT_MS },
     );
+  }
+}
+
+/** A storage that is only busy, or a host, answers in time at one of the next questions; one that hangs used up the patience with the first. */
+async function untilHealthy(disk: PivotDisk, world: DomainWorld): Promise<void> {
+  const end = performance.now() + HEALTH_PATIENCE_MS;
+  for (;;) {
+    try {
+      return await checkHealth(disk, world);
+    } catch (error) {
+      const isLate = [error, error instanceof Error ? error.cause : null].some(
+        (one) => one instanceof BusyError,
+      );
+      if (!isLate || performance.now() >= end) throw error;
+    }
   }
 }
 
@@ -190,17 +210,33 @@ function checkJob(disk: PivotDisk, job: Job | undefined): void {
 }
 
 /** Law 9: asked from outside QEMU, because inside it nothing could time out once it drains. */
-async function checkHealth(disk: PivotDisk, world: DomainWorld): Promise<void> {
+export async function checkHealth(
+  disk: Pick<PivotDisk, 'path' | 'target'>,
+  world: DomainWorld,
+  doing = 'pivot',
+): Promise<void> {
   if (disk.path === null) return;
   for (const timeoutMs of [SETTLE_TIMEOUT_MS, HEALTH_TIMEOUT_MS]) {
     await world.images.answer(disk.path, timeoutMs).catch((cause: unknown) => {
-      const text = `pivot ${disk.target}: ${messageOf(cause)}, so it is not pivoted to now`;
+      const text = `${doing} ${disk.target}: ${messageOf(cause)}, so it is left alone now`;
       throw new StateError('OPERATION_INVALID', text, { cause });
     });
   }
 }
 
+/** A commit has no way back once a disk of it has switched: the others are tried again, while there is nothing to copy. */
 async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
+  try {
+    await completeOnce(monitor, disks);
+  } catch (error) {
+    const roots = await rootsOf(monitor);
+    if (!disks.some((disk) => disk.job === 'commit' && roots.has(disk.to))) throw error;
+    await commitAgain(monitor, disks, roots);
+    await completeOnce(monitor, disks);
+  }
+}
+
+async function completeOnce(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
   const ids = disks.map((disk) => disk.jobId);
   // `stop` makes jobs flap between ready and standby; job-complete is taken in READY only.
   const jobs = await waitJobs(
@@ -220,6 +256,8 @@ async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<
   // A target that takes no more will not do so while we wait, and the guest stands still meanwhile.
   const ready = await waitJobs(monitor, ids, ['pending', 'concluded'], PENDING_TIMEOUT_MS, 'throw');
   const pending = ids.filter((id) => ready.get(id)?.info.status === 'pending');
+  // The last moment at which all can still be cancelled: one that failed takes the others with it.
+  for (const disk of disks) checkJob(disk, ready.get(disk.jobId));
   await Promise.all(pending.map((id) => monitor.execute('job-finalize', { id })));
   const over = await waitJobs(monitor, ids, ['concluded'], CONCLUDED_TIMEOUT_MS);
   for (const disk of disks) checkJob(disk, over.get(disk.jobId));
@@ -256,7 +294,7 @@ async function backOut(
     }
     completing.delete(monitor);
     const roots = await rootsOf(monitor);
-    for (const disk of disks.filter((d) => roots.has(d.to))) await switchBack(monitor, disk);
+    for (const disk of disks.filter((d) => !roots.has(d.from))) await switchBack(monitor, disk);
     await swingBack(monitor, disks);
     await resumeIfRunning(monitor, world);
     const ms = pauseOf(monitor);
@@ -275,7 +313,9 @@ async function swingBack(monitor: Monitor, disks: readonly PivotDisk[]): Promise
 /** A disk that switched while another did not: a mirror of nothing, since both sides are equal while the guest stands still. */
 async function switchBack(monitor: Monitor, disk: PivotDisk): Promise<void> {
   const jobId = `back-${disk.target}`;
+  // One of an earlier attempt would hide the root below its filter.
   await cancel(monitor, jobId);
+  if (!(await rootsOf(monitor)).has(disk.to)) return;
   await monitor.execute('blockdev-mirror', {
     'job-id': jobId,
     device: disk.to,
@@ -298,8 +338,11 @@ async function switchBack(monitor: Monitor, disk: PivotDisk): Promise<void> {
 async function commitWithoutQemu(disks: readonly PivotDisk[], world: DomainWorld): Promise<void> {
   if (disks.some((disk) => disk.offline === null)) await needMonitor(world, 'pivot');
   for (const { offline } of disks) {
-    if (offline === null || (await world.images.stat(offline.overlayPath)) === null) continue;
-    await world.images.commitOffline(offline.overlayPath, offline.base);
+    if (offline === null) continue;
+    // Oldest first, and again from the first after a crash: the newest data is written last.
+    for (const path of offline.overlayPaths)
+      if ((await world.images.stat(path)) !== null)
+        await world.images.commitOffline(path, offline.base);
   }
 }
 

@@ -58,7 +58,7 @@ function layersStay(disks: readonly SnapshotDisk[], cause: unknown): QemuError {
 const commitJob = (disk: SnapshotDisk): string => `undo-${disk.overlay}`;
 
 /** Can be entered again at any point of it; what stands still because of us goes on in the end. */
-async function commitBack(
+export async function commitBack(
   monitor: Monitor,
   disks: readonly SnapshotDisk[],
   world: DomainWorld,
@@ -109,7 +109,7 @@ const backOf = (disk: SnapshotDisk): PivotDisk => ({
   swing: null,
   swingBack: null,
   header: null,
-  offline: { overlayPath: disk.overlayPath, base: disk.base },
+  offline: { overlayPaths: [disk.overlayPath], base: disk.base },
 });
 
 /**
@@ -143,7 +143,7 @@ async function emptyAgain(
   });
 }
 
-async function commitBackWithoutQemu(
+export async function commitBackWithoutQemu(
   disks: readonly SnapshotDisk[],
   world: DomainWorld,
 ): Promise<void> {

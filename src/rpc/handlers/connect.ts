@@ -255,8 +255,8 @@ export const connectProcedures = [
     args: { needResults: bool },
     flags: domainFilters,
     result: { domains: domainList, count: i32 },
-    async call({ host }, { needResults }, flags) {
-      const found = (await host.domains()).filter((facts) => listed(facts, flags));
+    call({ host }, { needResults }, flags) {
+      const found = host.domains().filter((facts) => listed(facts, flags));
       return { domains: needResults ? found.map(({ ref }) => ref) : [], count: found.length };
     },
   }),
@@ -266,7 +266,7 @@ export const connectProcedures = [
     access: 'read',
     args: {},
     result: { count: i32 },
-    call: async ({ host }) => ({ count: (await host.domains()).filter(isActive).length }),
+    call: ({ host }) => ({ count: host.domains().filter(isActive).length }),
   }),
   procedure({
     number: 37,
@@ -274,8 +274,8 @@ export const connectProcedures = [
     access: 'read',
     args: { max: i32 },
     result: { ids: array(i32, MAX_LIST) },
-    async call({ host }, { max }) {
-      const active = (await host.domains()).filter(isActive);
+    call({ host }, { max }) {
+      const active = host.domains().filter(isActive);
       return { ids: active.slice(0, Math.max(0, max)).map(({ ref }) => ref.id) };
     },
   }),
@@ -285,8 +285,8 @@ export const connectProcedures = [
     access: 'read',
     args: {},
     result: { count: i32 },
-    async call({ host }) {
-      return { count: (await host.domains()).filter((facts) => !isActive(facts)).length };
+    call({ host }) {
+      return { count: host.domains().filter((facts) => !isActive(facts)).length };
     },
   }),
   procedure({
@@ -295,8 +295,8 @@ export const connectProcedures = [
     access: 'read',
     args: { max: i32 },
     result: { names: nameList },
-    async call({ host }, { max }) {
-      const inactive = (await host.domains()).filter((facts) => !isActive(facts));
+    call({ host }, { max }) {
+      const inactive = host.domains().filter((facts) => !isActive(facts));
       return { names: inactive.slice(0, Math.max(0, max)).map(({ ref }) => ref.name) };
     },
   }),
@@ -306,7 +306,7 @@ export const connectProcedures = [
     access: 'read',
     args: { id: i32 },
     result: { domain },
-    call: async ({ host }, { id }) => ({ domain: (await host.domainById(id)).ref }),
+    call: ({ host }, { id }) => ({ domain: host.domainById(id).ref }),
   }),
   procedure({
     number: 23,
@@ -314,7 +314,7 @@ export const connectProcedures = [
     access: 'read',
     args: { name: string },
     result: { domain },
-    call: async ({ host }, { name }) => ({ domain: (await host.domainByName(name)).ref }),
+    call: ({ host }, { name }) => ({ domain: host.domainByName(name).ref }),
   }),
   procedure({
     number: 24,
@@ -322,6 +322,6 @@ export const connectProcedures = [
     access: 'read',
     args: { uuid },
     result: { domain },
-    call: async ({ host }, args) => ({ domain: (await host.domainByUuid(args.uuid)).ref }),
+    call: ({ host }, args) => ({ domain: host.domainByUuid(args.uuid).ref }),
   }),
 ];

@@ -39,8 +39,8 @@ export const domainProcedures = [
     flags: { secure: 1, inactive: 2, updateCpu: 4, migratable: 8 },
     writeFlags: ['secure', 'migratable'],
     result: { xml: string },
-    async call({ host }, args, flags) {
-      return { xml: await host.domainXml(args.domain.uuid, flags) };
+    call({ host }, args, flags) {
+      return { xml: host.domainXml(args.domain.uuid, flags) };
     },
   }),
   procedure({
@@ -49,8 +49,8 @@ export const domainProcedures = [
     access: 'read',
     args: { domain },
     result: { autostart: bool },
-    async call({ host }, args) {
-      const { autostart } = await host.domainByUuid(args.domain.uuid);
+    call({ host }, args) {
+      const { autostart } = host.domainByUuid(args.domain.uuid);
       return { autostart };
     },
   }),
@@ -60,9 +60,9 @@ export const domainProcedures = [
     access: 'read',
     args: { domain },
     result: { state: u32, maxMemoryKiB: u64, memoryKiB: u64, vcpus: u32, cpuTimeNs: u64 },
-    async call({ host }, args) {
-      const facts = await host.domainByUuid(args.domain.uuid);
-      const cpuTimeNs = await host.cpuTimeNs(args.domain.uuid);
+    call({ host }, args) {
+      const facts = host.domainByUuid(args.domain.uuid);
+      const cpuTimeNs = host.cpuTimeNs(args.domain.uuid);
       const { maxMemoryKiB, memoryKiB, vcpus } = facts;
       return { state: stateNumbers(facts.state).state, maxMemoryKiB, memoryKiB, vcpus, cpuTimeNs };
     },
@@ -73,8 +73,8 @@ export const domainProcedures = [
     access: 'read',
     args: { domain },
     result: { memoryKiB: u64 },
-    async call({ host }, args) {
-      return { memoryKiB: (await host.domainByUuid(args.domain.uuid)).maxMemoryKiB };
+    call({ host }, args) {
+      return { memoryKiB: host.domainByUuid(args.domain.uuid).maxMemoryKiB };
     },
   }),
   procedure({
@@ -83,8 +83,8 @@ export const domainProcedures = [
     access: 'read',
     args: { domain },
     result: { vcpus: i32 },
-    async call({ host }, args) {
-      return { vcpus: (await host.domainByUuid(args.domain.uuid)).maxVcpus };
+    call({ host }, args) {
+      return { vcpus: host.domainByUuid(args.domain.uuid).maxVcpus };
     },
   }),
   procedure({
@@ -93,8 +93,8 @@ export const domainProcedures = [
     access: 'read',
     args: { domain },
     result: { type: string },
-    async call({ host }, args) {
-      return { type: (await host.domainByUuid(args.domain.uuid)).osType };
+    call({ host }, args) {
+      return { type: host.domainByUuid(args.domain.uuid).osType };
     },
   }),
   procedure({
@@ -103,8 +103,8 @@ export const domainProcedures = [
     access: 'read',
     args: { domain },
     result: { label: chars(4097), enforcing: bool },
-    async call({ host }, args) {
-      await host.domainByUuid(args.domain.uuid);
+    call({ host }, args) {
+      host.domainByUuid(args.domain.uuid);
       return { label: '', enforcing: false };
     },
   }),
@@ -114,8 +114,8 @@ export const domainProcedures = [
     access: 'read',
     args: { domain },
     result: { active: bool },
-    async call({ host }, args) {
-      return { active: isActive(await host.domainByUuid(args.domain.uuid)) };
+    call({ host }, args) {
+      return { active: isActive(host.domainByUuid(args.domain.uuid)) };
     },
   }),
   procedure({
@@ -124,8 +124,8 @@ export const domainProcedures = [
     access: 'read',
     args: { domain },
     result: { persistent: bool },
-    async call({ host }, args) {
-      const { persistent } = await host.domainByUuid(args.domain.uuid);
+    call({ host }, args) {
+      const { persistent } = host.domainByUuid(args.domain.uuid);
       return { persistent };
     },
   }),
@@ -136,8 +136,8 @@ export const domainProcedures = [
     args: { domain },
     flags: {},
     result: { has: bool },
-    async call({ host }, args) {
-      await host.domainByUuid(args.domain.uuid);
+    call({ host }, args) {
+      host.domainByUuid(args.domain.uuid);
       return { has: false };
     },
   }),
@@ -149,8 +149,8 @@ export const domainProcedures = [
     flags: vcpuFlags,
     writeFlags: ['guest'],
     result: { vcpus: i32 },
-    async call({ host }, args, flags) {
-      const facts = await host.domainByUuid(args.domain.uuid);
+    call({ host }, args, flags) {
+      const facts = host.domainByUuid(args.domain.uuid);
       refuseMissingDefinition(facts, flags);
       if (flags.guest) {
         throw new RequestError('ARGUMENT_UNSUPPORTED', 'QEMU guest agent is not configured');
@@ -164,8 +164,8 @@ export const domainProcedures = [
     access: 'read',
     args: { domain },
     result: { updated: bool },
-    async call({ host }, args) {
-      const { updated } = await host.domainByUuid(args.domain.uuid);
+    call({ host }, args) {
+      const { updated } = host.domainByUuid(args.domain.uuid);
       return { updated };
     },
   }),
@@ -176,8 +176,8 @@ export const domainProcedures = [
     args: { domain },
     flags: {},
     result: { state: i32, reason: i32 },
-    async call({ host }, args) {
-      return stateNumbers((await host.domainByUuid(args.domain.uuid)).state);
+    call({ host }, args) {
+      return stateNumbers(host.domainByUuid(args.domain.uuid).state);
     },
   }),
   procedure({
@@ -200,8 +200,8 @@ export const domainProcedures = [
     args: { domain },
     flags: messageFlags,
     result: { messages: array(string, 2048) },
-    async call({ host }, args, flags) {
-      const { taints } = await host.domainByUuid(args.domain.uuid);
+    call({ host }, args, flags) {
+      const { taints } = host.domainByUuid(args.domain.uuid);
       const wanted = flags.tainting || !flags.deprecation; // no flag: all of them
       return { messages: wanted ? taints : [] };
     },

@@ -47,9 +47,8 @@ const collectors: {
     const { state, reason } = stateNumbers(facts.state);
     return [int('state.state', state), int('state.reason', reason)];
   },
-  async cpuTotal(host, facts) {
-    return isActive(facts) ? [ullong('cpu.time', await host.cpuTimeNs(facts.ref.uuid))] : [];
-  },
+  cpuTotal: (host, facts) =>
+    isActive(facts) ? [ullong('cpu.time', host.cpuTimeNs(facts.ref.uuid))] : [],
   balloon: (_, facts) => [
     ...(isActive(facts) ? [ullong('balloon.current', facts.memoryKiB)] : []),
     ullong('balloon.maximum', facts.maxMemoryKiB),
@@ -107,8 +106,8 @@ export const statsProcedures = [
     },
     async call({ host }, args, flags) {
       if (flags.enforce) parseFlags(args.stats, groups, 'virConnectGetAllDomainStats');
-      const named = args.domains.map(async ({ uuid }) => await host.domainByUuid(uuid));
-      const all = named.length > 0 ? await Promise.all(named) : await host.domains();
+      const named = args.domains.map(({ uuid }) => host.domainByUuid(uuid));
+      const all = named.length > 0 ? named : host.domains();
       const stats = all
         .filter((facts) => listed(facts, flags))
         .map(async (facts) => ({

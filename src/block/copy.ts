@@ -1,0 +1,76 @@
+// The byte copy of one frozen image, as it is remembered between the lives of a daemon. Plain data.
+// Positions and lengths inside a file are numbers here: no file comes near 2^53 bytes.
+
+/** Which file it was, and that nobody has written to it since. */
+export interface FileIdentity {
+  readonly inode: bigint;
+  readonly sizeBytes: bigint;
+  readonly mtimeNs: bigint;
+}
+
+export const sameFile = (a: FileIdentity, b: FileIdentity): boolean =>
+  a.inode === b.inode && a.sizeBytes === b.sizeBytes && a.mtimeNs === b.mtimeNs;
+
+/** A part of a file: where it begins, and how long it is. */
+export interface Extent {
+  readonly start: number;
+  readonly length: number;
+}
+
+/** One aligned piece of the file that lies on the destination's disk. */
+export interface Piece {
+  readonly offset: number;
+  readonly length: number;
+  /** How much of it is data; the rest is holes. */
+  readonly dataBytes: number;
+  /** SHA-256 in hex, of what was read from the source. The same for the same bytes, wherever their holes are. */
+  readonly hash: string;
+}
+
+/** A copy that is finished: nothing will write to its file before it has its name. */
+export interface CopyWhole {
+  /** `reflink`: the file system shares the blocks, nothing was read. */
+  readonly how: 'data' | 'reflink';
+  /** SHA-256 over the pieces of the finished file; null: it was never read. */
+  readonly root: string | null;
+  readonly file: FileIdentity;
+}
+
+/** Another life went on with what was there. */
+export interface CopyResume {
+  readonly atMs: number;
+  /** Data that was found as it had been saved. */
+  readonly keptBytes: number;
+  /** Data that was not, and was copied again. */
+  readonly brokenBytes: number;
+}
+
+/** How far a copy is, without its pieces. */
+export interface CopyState {
+  readonly source: FileIdentity;
+  /** The length of a piece. */
+  readonly pieceBytes: number;
+  /** How much data the source holds. */
+  readonly totalBytes: number;
+  readonly resumes: readonly CopyResume[];
+  readonly whole: CopyWhole | null;
+}
+
+export interface SavedCopy extends CopyState {
+  /** By offset. */
+  readonly pieces: readonly Piece[];
+}
+
+/** What a copy writes down about itself. */
+export type CopyNote =
+  /** From the start; what was saved before is of no use. */
+  | {
+      readonly note: 'begun';
+      readonly source: FileIdentity;
+      readonly pieceBytes: number;
+      readonly totalBytes: number;
+    }
+  | { readonly note: 'resumed'; readonly keptBytes: number; readonly brokenBytes: number }
+  /** These lie on the destination's disk, whatever happens to this host. */
+  | { readonly note: 'pieces'; readonly pieces: readonly Piece[] }
+  | { readonly note: 'whole'; readonly whole: CopyWhole };

@@ -1,0 +1,59 @@
+// `ferry ops` as a user meets it: the real `bin/ferry`, the real socket, a host in memory. Transcripts in golden/.
+
+import { test } from 'node:test';
+
+import type { OperationView } from '../host/ferry-host.js';
+import { move, moved } from '../http/testing/samples.js';
+import { bench, golden, transcript } from './testing/ferry.js';
+
+test('ops list, show and cancel say what an operation waits for', async (t) => {
+  const on = await bench(t);
+  const stuck: OperationView = {
+    ...move,
+    id: 8,
+    kind: 'snapshot-create',
+    status: 'attention',
+    reason: 'the image /dst/a is gone',
+    story: {
+      ...move.story,
+      waitsFor: "a person: the image /dst/a is gone; 'ferry doctor vm1' shows what QEMU has open",
+      wayBack: 'none: its commit step 2 (mirror) is done',
+      commands: [{ type: 'ferry ops resolve 8 --forward', why: 'the cause is mended: try again' }],
+    },
+  };
+  const back: OperationView = {
+    ...move,
+    id: 10,
+    direction: 'back',
+    reason: 'cancelled',
+    story: {
+      ...move.story,
+      now: 'taking back step 1: create /dst/vm1.qcow2, 10 GiB',
+      said: [{ time: '2026-01-02T03:04:05.000Z', by: 'ann (uid 0)', text: 'back' }],
+      next: null,
+      waitsFor: 'taking back step 1: create /dst/vm1.qcow2, 10 GiB',
+      wayBack: 'it is on it: cancelled',
+    },
+  };
+  const parked: OperationView = { ...move, id: 11, status: 'waiting', reason: 'QEMU is gone' };
+  on.host.operationViews.set(8, stuck).set(9, { ...moved, id: 9 });
+  on.host.operationViews.set(10, back).set(11, parked);
+  const lines = [
+    ['ops'],
+    ['ops', 'list', '--all'],
+    ['ops', 'show', '7'],
+    ['ops', 'show', '8'],
+    ['ops', 'show', '9'],
+    ['ops', 'show', '99'],
+    ['ops', 'wait', '8'],
+    ['ops', 'wait', '9'],
+    ['ops', 'cancel', '7'],
+    ['ops', 'show', '10'],
+    ['ops', 'resolve', '8'],
+    ['ops', 'resolve', '8', '--forward', '--back'],
+    ['ops', 'resolve', '8', '--forward', '--done', '--not-done'],
+    ['ops', 'resolve', '8', '--forward', '--not-done'],
+    ['ops', 'resolve', '9', '--forward'],
+  ];
+  golden('ops.txt', await transcript(on, lines));
+});

@@ -1,0 +1,34 @@
+// What a copy worker is asked and answers: plain data between threads.
+
+import type { Extent } from '../block/copy.js';
+
+export interface CopyPaths {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** One piece to be copied, or to be looked at in the target. */
+export interface Work {
+  readonly id: number;
+  readonly kind: 'copy' | 'check';
+  readonly offset: number;
+  readonly length: number;
+  /** Where the source has data in it. */
+  readonly parts: readonly Extent[];
+  /** Where the target may have some. */
+  readonly used: readonly Extent[];
+}
+
+export type Side = 'source' | 'target';
+
+/** The operating system refused, or a file is not what it was. */
+export interface Trouble {
+  readonly side: Side;
+  /** As `ENOSPC`; null: the file is shorter than it was. */
+  readonly code: string | null;
+  readonly message: string;
+}
+
+export type Answer =
+  | { readonly id: number; readonly hash: string }
+  | { readonly id: number; readonly trouble: Trouble };

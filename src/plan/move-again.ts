@@ -1,0 +1,126 @@
+// What a move whose QEMU died needs of its domain's next QEMU, read from the move's own journal: the same images under
+// the same node names, its targets made anew and mirrored again under the same job ids, and what it had opened besides.
+// Then the rest of its plan holds word for word, and the move goes on where it was.
+
+import type { Layer } from '../block/layer.js';
+import { formatNode, localPath } from '../block/layer.js';
+import type { ImageRole, OwedMirror } from '../domain/record.js';
+import { present } from '../std/assert.js';
+import type { Attach } from './attach.js';
+import type { MoveWay } from './move-tail.js';
+import { newest } from './move-tail.js';
+import type { Plan, Step, StepOf } from './step.js';
+
+/** A move that was begun and has not switched: its overlays are live, its copies and targets are not finished. */
+export interface OpenMove {
+  readonly operation: number;
+  readonly plan: Plan;
+  /** Numbers of the steps that its journal calls done. */
+  readonly done: ReadonlySet<number>;
+}
+
+export interface MovedDisk {
+  readonly target: string;
+  /** Active first, with the indexes that the rest of the plan names. */
+  readonly images: readonly Layer[];
+  /** Null: it had not come to the mirror yet, and sees to it itself. */
+  readonly mirror: { readonly owed: OwedMirror; readonly attach: Attach } | null;
+}
+
+export interface MoveAgain {
+  readonly disks: readonly MovedDisk[];
+  /** Nodes that it had opened besides, base first. */
+  readonly open: readonly Step[];
+  /** Above every index that its plan uses. */
+  readonly nextIndex: number;
+}
+
+/** Whether an operation is a move that waits when its QEMU goes: past its snapshot, not switched, not turned round. */
+export const isOpenMove = ({ plan, done }: OpenMove): boolean =>
+  plan.waitsFrom !== undefined && done.has(plan.waitsFrom) && !done.has(plan.commitAt - 1);
+
+export function moveAgain({ plan, done: numbers }: OpenMove, nowSeconds: number): MoveAgain {
+  const done = plan.steps.filter((_, i) => numbers.has(i));
+  const { ways } = present(plan.move, 'a move that waits knows its ways');
+  const disks = ways.map((way) => ({
+    target: way.target,
+    images: [...way.epochs.map(({ source }) => source).toReversed(), ...way.from],
+    mirror: mirrorOf(done, way, nowSeconds),
+  }));
+  // In the chain that the start opens, or opened with its mirror.
+  const opened = new Set(
+    ways.flatMap((way) => [
+      ...way.epochs.map(({ source }) => formatNode(source)),
+      formatNode(newest(way).twin),
+    ]),
+  );
+  const open = done.flatMap((step): readonly Step[] =>
+    step.kind !== 'open-node' || opened.has(step.options['node-name'])
+      ? []
+      : [{ ...step, options: { ...step.options, 'read-only': true } }],
+  );
+  const indexes = done
+    .flatMap((step) => step.changes ?? [])
+    .map((change) => (change.change === 'next-index' ? change.nextIndex : 0));
+  return {
+    disks,
+    open: [...new Map(open.map((step) => [keyOf(step), step])).values()],
+    nextIndex: Math.max(1, ...indexes),
+  };
+}
+
+/** A node that was opened to be tried, and then for good, is opened once. */
+const keyOf = (step: Step): string =>
+  step.kind === 'open-node' ? step.options['node-name'] : step.kind;
+
+function mirrorOf(done: readonly Step[], way: MoveWay, sinceSeconds: number): MovedDisk['mirror'] {
+  const { source, twin } = newest(way);
+  const start = done.find(
+    (step): step is StepOf<'start-mirror'> =>
+      step.kind === 'start-mirror' && step.target === formatNode(twin),
+  );
+  const known = start?.changes?.find((change) => change.change === 'mirror');
+  if (start === undefined || known === undefined) return null;
+  const open = done.findLast(
+    (step): step is StepOf<'open-node'> =>
+      step.kind === 'open-node' && step.options['node-name'] === start.target,
+  );
+  const path = present(localPath(twin.source), 'a move goes to files');
+  const made = done.find(
+    (step): step is StepOf<'create-image'> => step.kind === 'create-image' && step.path === path,
+  );
+  const { sizeBytes, backing, clusterSizeBytes } = present(made, 'a move makes its targets');
+  const owed: OwedMirror = {
+    record: known.mirror,
+    source: source.source,
+    image: { ...twin, index: null },
+    below: known.disk.backing.map((image) => ({ ...image, index: null })),
+    sinceSeconds,
+    stamp: null,
+  };
+  const attach: Attach = {
+    target: way.target,
+    before: [{ kind: 'recreate-image', path, sizeBytes, backing, clusterSizeBytes }],
+    inQemu: [
+      present(open, 'a mirror has its target open'),
+      { ...start, reverts: [...(start.reverts ?? []), { change: 'owe', owed }] },
+    ],
+  };
+  return { owed, attach };
+}
+
+/** Law 13 for the images of a move that waits: who may not be opened, and which image is live instead. */
+export function rolesOfMove({ plan }: OpenMove, sinceSeconds: number): readonly ImageRole[] {
+  const domain = { domain: plan.domain, domainName: plan.domainName, sinceSeconds };
+  const { ways } = present(plan.move, 'a move that waits knows its ways');
+  return ways.flatMap((way): readonly ImageRole[] => {
+    const pathOf = (layer: Layer): string => present(localPath(layer.source), 'a move is of files');
+    const role = { ...domain, target: way.target, live: pathOf(newest(way).source) };
+    const sealed = [...way.epochs.slice(0, -1).map(({ source }) => source), ...way.from];
+    const unfinished = [...way.epochs.map(({ twin }) => twin), ...way.to];
+    return [
+      ...sealed.map((layer) => ({ ...role, path: pathOf(layer), role: 'sealed' as const })),
+      ...unfinished.map((layer) => ({ ...role, path: pathOf(layer), role: 'unfinished' as const })),
+    ];
+  });
+}

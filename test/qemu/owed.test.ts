@@ -184,8 +184,9 @@ test('a guest that powers off, or is sealed, leaves both sides equal, and its ne
     const guest = await running(lab, 2);
     await mirror(lab, 2);
     await writeMore(guest);
-    // The test guest does not know the power button: the time is over at once, and it is ended where it stands.
-    await lab.mustFerry('seal', '--all', '--timeout', '0');
+    await lab.mustFerry('seal', '--all', '--timeout', '120');
+    const isOff = ({ text }: { readonly text: string }) => text.startsWith('POWEROFF');
+    assert.ok(guest.serial.lines.some(isOff), 'the guest powered itself off');
     assert.match(await lab.mustVirsh('domstate', 'vm1'), /shut off/);
     const source = await sources(lab);
     await nothingLost(guest, source, 'settled');
@@ -205,7 +206,7 @@ test('a guest that powers off, or is sealed, leaves both sides equal, and its ne
     assert.ok(start !== undefined && start.steps.every(({ kind }) => kind !== 'recreate-image'));
     await writeMore(guest);
 
-    // Touched in between: then it is made anew.
+    // No time for the guest: it is ended where it stands. What is touched in between is made anew.
     await lab.mustFerry('seal', 'vm1', '--timeout', '0');
     await lab.qemuImg('snapshot', '-c', 'touched', mirrors(lab, 2)[0] ?? '');
     await lab.mustVirsh('start', 'vm1');

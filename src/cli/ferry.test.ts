@@ -222,6 +222,16 @@ for (const [name, args, want] of [
   ],
   ['undefine', ['undefine', 'vm1'], ['undefine', 'vm1', { snapshotsMetadata: false, nvram: null }]],
   [
+    'undefine --nvram',
+    ['undefine', 'vm1', '--nvram'],
+    ['undefine', 'vm1', { snapshotsMetadata: false, nvram: 'remove' }],
+  ],
+  [
+    'undefine --keep-nvram',
+    ['undefine', 'vm1', '--keep-nvram'],
+    ['undefine', 'vm1', { snapshotsMetadata: false, nvram: 'keep' }],
+  ],
+  [
     'snapshot-create with all flags',
     ['snapshot-create', 'vm1', '-', '--no-metadata', '--reuse-external', '--disk-only', '--atomic'],
     [

@@ -1,7 +1,7 @@
 // Commands on whole domains, spelled as virsh spells them.
 
 import type { Command } from 'commander';
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 
 import type { DiskView, DomainSummary } from '../host/ferry-host.js';
 import { RequestError } from '../std/errors.js';
@@ -161,12 +161,21 @@ function addEndCommands(program: Command, open: () => Session): void {
     .argument('<domain>', 'name, UUID or id')
     .description('forget the definition of a domain; its images stay')
     .option('--snapshots-metadata', 'forget its snapshots and an owed mirror too')
-    .action(async (domain: string, options: { readonly snapshotsMetadata?: true }) => {
+    .addOption(new Option('--nvram', 'remove its UEFI variables').conflicts('keepNvram'))
+    .option('--keep-nvram', 'keep its UEFI variables')
+    .action(async (domain: string, options: UndefineOptions) => {
       const session = open();
       const snapshotsMetadata = options.snapshotsMetadata === true;
-      await session.client.undefine(domain, { snapshotsMetadata });
+      const nvram = options.nvram === true ? 'remove' : options.keepNvram === true ? 'keep' : null;
+      await session.client.undefine(domain, { snapshotsMetadata, nvram });
       session.print({ domain, done: 'undefine' }, () => `Domain '${domain}' has been undefined`);
     });
+}
+
+interface UndefineOptions {
+  readonly snapshotsMetadata?: true;
+  readonly nvram?: true;
+  readonly keepNvram?: true;
 }
 
 function addShowCommands(program: Command, open: () => Session): void {

@@ -220,7 +220,17 @@ for (const [name, args, want] of [
     ['start', 'vm1', '--paused'],
     ['start', 'vm1', { paused: true, mirrorLater: false }],
   ],
-  ['undefine', ['undefine', 'vm1'], ['undefine', 'vm1', { snapshotsMetadata: false }]],
+  ['undefine', ['undefine', 'vm1'], ['undefine', 'vm1', { snapshotsMetadata: false, nvram: null }]],
+  [
+    'undefine --nvram',
+    ['undefine', 'vm1', '--nvram'],
+    ['undefine', 'vm1', { snapshotsMetadata: false, nvram: 'remove' }],
+  ],
+  [
+    'undefine --keep-nvram',
+    ['undefine', 'vm1', '--keep-nvram'],
+    ['undefine', 'vm1', { snapshotsMetadata: false, nvram: 'keep' }],
+  ],
   [
     'snapshot-create with all flags',
     ['snapshot-create', 'vm1', '-', '--no-metadata', '--reuse-external', '--disk-only', '--atomic'],

@@ -71,6 +71,8 @@ async function serve(
   log.info({ version, runDir, stateDir, emulator: options.emulator }, 'starts');
   const nowMs = Date.now;
   const journal = openJournal({ stateDir, nowMs });
+  // Another user's QEMU passes through to its UEFI variables, and can list nothing on its way.
+  if (options.qemuUser !== null) await chmod(stateDir, 0o711);
   const emulator = await emulatorFacts(options.emulator, join(stateDir, 'cache'));
   const known = await Known.over(journal);
   const config = { ...options, log, nowMs, newUuid: randomUUID };

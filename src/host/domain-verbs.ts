@@ -20,7 +20,7 @@ import type { Plan } from '../plan/step.js';
 import { FerryError, StateError, messageOf } from '../std/errors.js';
 import { chainsOf, checkRoles, resolveChains } from './chains.js';
 import { filesOf } from './context.js';
-import { canonicalMachine } from './emulator.js';
+import { accelObstacle, canonicalMachine } from './emulator.js';
 import type { Host } from './host.js';
 import { launchPlan } from './launch.js';
 import type { MirrorsAtStart } from './owed.js';
@@ -97,16 +97,18 @@ export async function defineDomain(host: Host, xml: string): Promise<DomainRecor
 
 export interface Undefine {
   readonly snapshotsMetadata: boolean;
+  /** What becomes of the UEFI variables; null: not said, which is refused where there are some. */
+  readonly nvram: 'remove' | 'keep' | null;
 }
 
 export async function undefineDomain(
   host: Host,
   uuid: string,
-  { snapshotsMetadata }: Undefine,
+  { snapshotsMetadata, nvram }: Undefine,
 ): Promise<void> {
   // With it ends what waits for its next start, which will not come.
   if (snapshotsMetadata && host.known.domain(uuid).live === null) await takeMovesBack(host, uuid);
-  await host.operate(uuid, (known) => {
+  await host.operate(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
     if (record.persistent === null) return refuse(invalid('cannot undefine transient domain'));
     if (record.live === null && record.snapshots.length > 0 && !snapshotsMetadata) {
@@ -122,13 +124,27 @@ export async function undefineDomain(
         ),
       );
     }
-    return planUndefine(record);
+    const variables = nvramOf(host, record.persistent);
+    if (variables === null || (await host.context.images.stat(variables)) === null)
+      return planUndefine(record, null);
+    if (nvram === null)
+      return refuse(
+        invalid(
+          `cannot undefine domain with nvram; say --nvram to remove ${variables}, or --keep-nvram`,
+        ),
+      );
+    return planUndefine(record, nvram === 'remove' ? variables : null);
   });
 }
+
+const nvramOf = (host: Host, { os, uuid, name }: Definition): string | null =>
+  os.nvram === null ? null : (os.nvram.path ?? filesOf(host.context.config, uuid, name).nvram);
 
 export interface StartHow {
   readonly paused: boolean;
   readonly mirrors: MirrorsAtStart;
+  /** UEFI variables anew from their template. */
+  readonly resetNvram: boolean;
 }
 
 /** A persistent domain (virDomainCreate). */
@@ -216,6 +232,8 @@ async function planLaunch(
   how: StartHow,
 ) {
   const { context, known } = host;
+  const obstacle = accelObstacle(host.emulator, definition.type);
+  if (obstacle !== null) return refuse(obstacle);
   const roles = [...known.roles(), ...(await rolesOfMoves(host))];
   await checkRoles({ known, images: context.images, roles }, definition);
   // One given anew brings its own chain; what is recorded is of the definition that we have.
@@ -238,7 +256,7 @@ async function planLaunch(
   return planStart(operation, {
     live,
     qemu: launch.qemu,
-    nvram: launch.nvram,
+    nvram: launch.nvram === null ? null : { ...launch.nvram, reset: how.resetNvram },
     paused: how.paused,
     attach,
     open,

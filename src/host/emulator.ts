@@ -2,13 +2,13 @@
 // binary changes.
 
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { connect } from '../qmp/monitor.js';
 import { until } from '../std/deadline.js';
-import { QemuError, messageOf } from '../std/errors.js';
+import { QemuError, RequestError, messageOf } from '../std/errors.js';
 
 const factsSchema = z.object({
   binary: z.string(),
@@ -107,7 +107,37 @@ async function probe(binary: string, stamp: string): Promise<EmulatorFacts> {
 }
 
 /** Whether `<domain type='kvm'>` can start here: QEMU has it, and the host lets us. */
-export const hasKvm = (facts: EmulatorFacts): boolean => facts.kvm && existsSync('/dev/kvm');
+export const hasKvm = (facts: EmulatorFacts): boolean => accelObstacle(facts, 'kvm') === null;
+
+const kvmDevice = '/dev/kvm';
+
+/**
+ * What keeps a domain of a type from starting here (virQEMUCapsIsVirtTypeSupported, which only says that). QEMU itself
+ * would say it too, with the last words of a process that is gone.
+ */
+export function accelObstacle(
+  { kvm, binary }: EmulatorFacts,
+  type: 'kvm' | 'qemu',
+  device = kvmDevice,
+): RequestError | null {
+  if (type !== 'kvm') return null;
+  const why = kvm ? cannotOpen(device) : 'it was built without KVM';
+  if (why === null) return null;
+  return new RequestError(
+    'CONFIG_UNSUPPORTED',
+    `Emulator '${binary}' does not support virt type 'kvm' here: ${why}; load kvm_intel or kvm_amd, or use <domain type='qemu'>`,
+  );
+}
+
+/** The node may be there without its module. */
+function cannotOpen(device: string): string | null {
+  try {
+    closeSync(openSync(device, 'r+'));
+    return null;
+  } catch (error) {
+    return existsSync(device) ? `cannot open it (${messageOf(error)})` : `there is no ${device}`;
+  }
+}
 
 /** `pc` → `pc-i440fx-7.2`; null: this emulator does not know it. */
 export function canonicalMachine(facts: EmulatorFacts, machine: string): string | null {

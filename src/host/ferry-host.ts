@@ -24,6 +24,12 @@ export interface DomainSummary {
   readonly owed: string | null;
 }
 
+export interface UndefineHow {
+  readonly snapshotsMetadata: boolean;
+  /** UEFI variables; null: not said. */
+  readonly nvram: 'remove' | 'keep' | null;
+}
+
 /** What an image is to a disk (law 13). */
 export type Role = 'live' | 'sealed' | 'mirror' | 'unfinished' | 'stale';
 
@@ -217,7 +223,7 @@ export interface FerryHost {
   seal(name: DomainName, options: { readonly timeoutSeconds: number }): Promise<DomainSummary>;
   shutdown(name: DomainName): Promise<void>;
   destroy(name: DomainName): Promise<void>;
-  undefine(name: DomainName, options: { readonly snapshotsMetadata: boolean }): Promise<void>;
+  undefine(name: DomainName, how: UndefineHow): Promise<void>;
   dumpXml(name: DomainName, options: { readonly inactive: boolean }): string;
   chain(name: DomainName): Promise<readonly DiskView[]>;
   /** Which image of each disk is live and why, what is stale, what waits for whom. Null: all domains. */

@@ -84,10 +84,14 @@ function domainVerbs(host: Host, version: string): Pick<FerryHost, DomainVerbs> 
     showDomain: (name) => summary(host.resolve(name)),
     define: async (xml) => summary(await defineDomain(host, xml)),
     createXml: async (xml, how) =>
-      summary(await createDomain(host, xml, { ...how, mirrors: 'now' })),
+      summary(await createDomain(host, xml, { ...how, resetNvram: false, mirrors: 'now' })),
     start: async (name, { paused, mirrorLater }) =>
       summary(
-        await startDomain(host, uuidOf(name), { paused, mirrors: mirrorLater ? 'later' : 'now' }),
+        await startDomain(host, uuidOf(name), {
+          paused,
+          resetNvram: false,
+          mirrors: mirrorLater ? 'later' : 'now',
+        }),
       ),
     async seal(name, { timeoutSeconds }) {
       const { uuid, name: known } = host.resolve(name);

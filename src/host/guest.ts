@@ -1,11 +1,11 @@
 // One domain at work: its lock, the monitor of its QEMU, and the world that its plans act on. Knows no verbs.
 // What QEMU tells is only a reason to look: `onNews` and `onGone` say that, the host looks.
 
-import { copyFile, mkdir } from 'node:fs/promises';
-import { constants } from 'node:fs';
+import { access, chmod, chown, copyFile, mkdir, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { CharSource } from '../domain/devices.js';
 import type { Definition } from '../domain/definition.js';
+import { syncFile, syncFolder } from '../image/sync.js';
 import type { DomainWorld, Identity } from '../job/world.js';
 import type { QemuStart } from '../plan/step.js';
 import type { AnyEvent, Monitor, Schema } from '../qmp/monitor.js';
@@ -15,6 +15,7 @@ import { BusyError, QemuError, messageOf } from '../std/errors.js';
 import { Lock } from '../std/queue.js';
 import type { HostContext } from './context.js';
 import { filesOf } from './context.js';
+import type { RunAs } from './process.js';
 import * as processes from './process.js';
 
 /** libvirt waits as long for its state change lock. */
@@ -88,7 +89,8 @@ export class Guest {
       asStarted: (definition) => this.asStarted(definition),
       identify: async (pidFile) => this.identify(pidFile),
       killQemu: (pidFile) => this.kill(pidFile),
-      createNvram,
+      createNvram: (path, template, how) =>
+        createNvram(path, template, how, this.context.config.qemuUser),
     };
   }
 
@@ -154,8 +156,9 @@ export class Guest {
   }
 
   private async launch(start: QemuStart): Promise<void> {
-    await mkdir(dirname(start.qmpSocket), { recursive: true, mode: 0o711 });
-    const { exited } = await processes.launch(start, this.context.config.qemuUser);
+    const { qemuUser } = this.context.config;
+    await ownFolder(dirname(start.qmpSocket), qemuUser);
+    const { exited } = await processes.launch(start, qemuUser);
     let end: string | null = null;
     void exited.then((how) => (end = how));
     const failure = (): QemuError | null =>
@@ -226,15 +229,41 @@ function withTerminals(definition: Definition, ptys: ReadonlyMap<string, string>
 const isSilent = (error: unknown): boolean =>
   error instanceof QemuError && (error.qmpClass === 'Gone' || error.qmpClass === 'NoAnswer');
 
-async function createNvram(path: string, template: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+/** The folder of QEMU's sockets and its pid file, which it makes itself. */
+async function ownFolder(path: string, qemuUser: RunAs | null): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o711 });
+  if (qemuUser !== null) await chown(path, qemuUser.uid, qemuUser.gid);
+}
+
+/** Whole under its name or not at all: half a store of variables would be kept for good. */
+async function createNvram(
+  path: string,
+  template: string,
+  how: 'keep' | 'reset',
+  qemuUser: RunAs | null,
+): Promise<void> {
+  const part = `${path}.part`;
   try {
-    await copyFile(template, path, constants.COPYFILE_EXCL);
+    await mkdir(dirname(path), { recursive: true, mode: 0o711 });
+    if (how === 'reset' || !(await isThere(path))) {
+      await copyFile(template, part);
+      await chmod(part, 0o600);
+      await syncFile(part);
+      await rename(part, path);
+      await syncFolder(path);
+    }
+    // Made by an earlier start, maybe for another user (libvirt's dynamic ownership).
+    if (qemuUser !== null) await chown(path, qemuUser.uid, qemuUser.gid);
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return;
     throw new QemuError(
       `create ${path} from ${template}: ${messageOf(error)}; check the <nvram template=>`,
       { cause: error },
     );
   }
 }
+
+const isThere = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );

@@ -1,5 +1,6 @@
 // What stands between a definition and its QEMU: places on buses, ports, UEFI variables, the command line.
 
+import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { assignDevices } from '../domain/assign.js';
 import { qemuCommandLine } from '../domain/commandline.js';
@@ -7,7 +8,7 @@ import { withSocket } from '../domain/commandline-devices.js';
 import type { Definition } from '../domain/definition.js';
 import type { Graphics } from '../domain/devices.js';
 import type { QemuStart } from '../plan/step.js';
-import { StateError } from '../std/errors.js';
+import { RequestError, StateError } from '../std/errors.js';
 import { filesOf } from './context.js';
 import type { Host } from './host.js';
 import { identify } from './process.js';
@@ -23,9 +24,10 @@ export async function launchPlan(host: Host, defined: Definition): Promise<Launc
   const { config } = host.context;
   const files = filesOf(config, defined.uuid, defined.name);
   refuseStranger(files, defined.name);
+  for (const { targetDev } of defined.interfaces) if (targetDev !== null) needTap(targetDev);
   const placed = await withPorts(host, assignDevices(defined));
   const channels = placed.channels.map((one) => withSocket(one, placed.uuid, files.channelDir));
-  const definition = { ...placed, channels };
+  const definition = { ...placed, channels, os: withNvram(placed.os, files.nvram) };
   const context = {
     qmpSocket: files.qmpSocket,
     pidFile: files.pidFile,
@@ -51,6 +53,10 @@ export async function launchPlan(host: Host, defined: Definition): Promise<Launc
   };
 }
 
+/** Where the UEFI variables lie is shown, as libvirt shows it, once they are made. */
+const withNvram = (os: Definition['os'], path: string): Definition['os'] =>
+  os.nvram === null ? os : { ...os, nvram: { ...os.nvram, path: os.nvram.path ?? path } };
+
 /** After a journal was lost its guests run on: to start one again would be to take that QEMU for a new one. */
 function refuseStranger(
   { pidFile, qmpSocket }: { readonly pidFile: string; readonly qmpSocket: string },
@@ -62,6 +68,15 @@ function refuseStranger(
     'OPERATION_INVALID',
     `start ${name}: a QEMU of it runs already (pid ${found.pid}) that this ferryd does not know; shut its guest down from inside, end it ('kill ${found.pid}'), then start`,
     { next: [`ferry doctor ${name}`, `kill ${found.pid}`] },
+  );
+}
+
+/** QEMU of root would make one that is missing, with nothing behind it (qemuInterfaceEthernetConnect refuses too). */
+function needTap(name: string): void {
+  if (existsSync(`/sys/class/net/${name}`)) return;
+  throw new RequestError(
+    'CONFIG_UNSUPPORTED',
+    `target managed='no' but specified dev doesn't exist: this host has no tap '${name}'; make it ('ip tuntap add dev ${name} mode tap') and bring it up`,
   );
 }
 

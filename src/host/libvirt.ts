@@ -26,6 +26,7 @@ import {
   suspendDomain,
   undefineDomain,
 } from './domain-verbs.js';
+import type { Undefine } from './domain-verbs.js';
 import { canonicalMachine, hasKvm } from './emulator.js';
 import type { Host } from './host.js';
 import type {
@@ -37,6 +38,7 @@ import type {
   LibvirtHost,
   NodeInfo,
   NodeVerbs,
+  UndefineOptions,
   SnapshotVerbs,
 } from './libvirt-host.js';
 import { cpuTimeNs } from './process.js';
@@ -200,11 +202,11 @@ function domainVerbs(host: Host): RestOfDomainVerbs {
     domainMetadata: (uuid, kind, namespace, affects) =>
       metadata(known.domain(uuid), kind, namespace, affects.config),
     defineDomain: async (xml) => refOf(await defineDomain(host, xml)),
-    createDomain: async (xml, { paused }) =>
-      refOf(await createDomain(host, xml, { paused, mirrors: 'now' })),
-    startDomain: async (uuid, { paused }) =>
-      refOf(await startDomain(host, uuid, { paused, mirrors: 'now' })),
-    undefineDomain: (uuid, options) => undefineDomain(host, uuid, options),
+    createDomain: async (xml, { paused, resetNvram }) =>
+      refOf(await createDomain(host, xml, { paused, resetNvram, mirrors: 'now' })),
+    startDomain: async (uuid, { paused, resetNvram }) =>
+      refOf(await startDomain(host, uuid, { paused, resetNvram, mirrors: 'now' })),
+    undefineDomain: (uuid, options) => undefineDomain(host, uuid, undefineHow(options)),
     shutdownDomain: (uuid) => signalDomain(host, uuid, 'shutdown'),
     rebootDomain: (uuid) => signalDomain(host, uuid, 'reboot'),
     resetDomain: (uuid) => signalDomain(host, uuid, 'reset'),
@@ -214,6 +216,16 @@ function domainVerbs(host: Host): RestOfDomainVerbs {
     setAutostart: (uuid, on) => setAutostart(host, uuid, on),
     monitorCommand: (uuid, command, { hmp }) => monitorCommand(host, uuid, command, hmp),
   };
+}
+
+function undefineHow({ snapshotsMetadata, nvram, keepNvram }: UndefineOptions): Undefine {
+  if (nvram && keepNvram) {
+    throw new RequestError(
+      'INVALID_ARG',
+      "Flags 'VIR_DOMAIN_UNDEFINE_NVRAM' and 'VIR_DOMAIN_UNDEFINE_KEEP_NVRAM' are mutually exclusive",
+    );
+  }
+  return { snapshotsMetadata, nvram: nvram ? 'remove' : keepNvram ? 'keep' : null };
 }
 
 function metadata(

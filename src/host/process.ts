@@ -94,11 +94,11 @@ export async function launch(
   await mkdir(dirname(start.logFile), { recursive: true, mode: 0o700 });
   const log = openSync(start.logFile, 'a', 0o600);
   try {
-    const child = spawn(start.emulator, start.argv, {
+    const [program, ...args] = commandOf(start, runAs);
+    const child = spawn(program, args, {
       detached: true,
       stdio: ['ignore', log, log],
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...start.env },
-      ...(runAs === null ? {} : { uid: runAs.uid, gid: runAs.gid }),
     });
     const exited = new Promise<string>((resolve) => {
       child.on('exit', (code, by) =>
@@ -121,6 +121,13 @@ export async function launch(
   } finally {
     closeSync(log);
   }
+}
+
+/** With all groups of the user, of which `kvm` may be one: Node's own `uid` drops them. setpriv(1) becomes QEMU, by the same pid. */
+function commandOf(start: QemuStart, runAs: RunAs | null): readonly [string, ...string[]] {
+  if (runAs === null) return [start.emulator, ...start.argv];
+  const who = [`--reuid=${runAs.uid}`, `--regid=${runAs.gid}`, '--init-groups'];
+  return ['setpriv', ...who, '--', start.emulator, ...start.argv];
 }
 
 /** The last words in a log: what QEMU said before it went. */

@@ -131,10 +131,12 @@ export async function autostart(host: Host): Promise<void> {
   for (const { uuid, name, autostart: wanted, live } of host.known.all()) {
     if (!wanted || live !== null) continue;
     // Nobody is there to answer a refusal: a mirror whose destination is not there yet is taken up later.
-    await startDomain(host, uuid, { paused: false, mirrors: 'if-possible' }).catch(
-      (error: unknown) => {
-        host.log.error({ domain: name, error: messageOf(error) }, 'autostart failed');
-      },
-    );
+    await startDomain(host, uuid, {
+      paused: false,
+      resetNvram: false,
+      mirrors: 'if-possible',
+    }).catch((error: unknown) => {
+      host.log.error({ domain: name, error: messageOf(error) }, 'autostart failed');
+    });
   }
 }

@@ -19,6 +19,7 @@ import type {
   SnapshotRequestFlags,
   SnapshotView,
   StreamedEvent,
+  UndefineHow,
 } from '../host/ferry-host.js';
 import type { DoctorReport } from '../host/doctor/types.js';
 import type { GcRemoved, GcReport } from '../host/gc/types.js';
@@ -52,7 +53,7 @@ export interface FerryClient {
   seal(domain: string, options: { readonly timeoutSeconds: number }): Promise<DomainSummary>;
   shutdown(domain: string): Promise<void>;
   destroy(domain: string): Promise<void>;
-  undefine(domain: string, options: { readonly snapshotsMetadata: boolean }): Promise<void>;
+  undefine(domain: string, how: UndefineHow): Promise<void>;
   dumpXml(domain: string, options: { readonly inactive: boolean }): Promise<string>;
   chain(domain: string): Promise<readonly DiskView[]>;
   doctor(domain: string | null, signal?: AbortSignal): Promise<DoctorReport>;
@@ -102,8 +103,11 @@ export function ferryClient(socketPath: string): FerryClient {
     seal: (domain, how) => ask('POST', `${of(domain)}/seal`, how),
     shutdown: (domain) => tell('POST', `${of(domain)}/shutdown`),
     destroy: (domain) => tell('POST', `${of(domain)}/destroy`),
-    undefine: (domain, { snapshotsMetadata }) =>
-      tell('DELETE', `${of(domain)}?snapshotsMetadata=${snapshotsMetadata}`),
+    undefine: (domain, { snapshotsMetadata, nvram }) =>
+      tell(
+        'DELETE',
+        `${of(domain)}?snapshotsMetadata=${snapshotsMetadata}${nvram === null ? '' : `&nvram=${nvram}`}`,
+      ),
     dumpXml: async (domain, { inactive }) =>
       (await ask<{ xml: string }>('GET', `${of(domain)}/xml?inactive=${inactive}`)).xml,
     chain: (domain) => ask('GET', `${of(domain)}/chain`),

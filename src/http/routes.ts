@@ -63,7 +63,13 @@ export const routes: readonly Route[] = [
     'DELETE',
     '/v1/domains/:domain',
     'undefine',
-    { params: domain, query: z.strictObject({ snapshotsMetadata: queryFlag }) },
+    {
+      params: domain,
+      query: z.strictObject({
+        snapshotsMetadata: queryFlag,
+        nvram: z.enum(['remove', 'keep']).nullable().default(null),
+      }),
+    },
     ({ params, query }, { host }) => done(host.undefine(params.domain, query)),
   ),
   route(

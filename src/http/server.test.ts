@@ -82,7 +82,7 @@ async function raw(
 }
 
 const later = { paused: false, mirrorLater: true };
-const forgotten = { snapshotsMetadata: true };
+const forgotten = { snapshotsMetadata: true, nvram: 'keep' } as const;
 const flags = { diskOnly: true, noMetadata: false, reuseExternal: true, atomic: false };
 
 for (const [name, call, want] of [

@@ -28,8 +28,8 @@ export interface DomainWorld {
   identify(pidFile: string): Promise<Identity | null>;
   /** Ends the process and waits until it is no more. Gone already is fine. */
   killQemu(pidFile: string): Promise<void>;
-  /** Copies UEFI variables from their template unless they are there. */
-  createNvram(path: string, template: string): Promise<void>;
+  /** Copies UEFI variables from their template; with `keep` not over what is there. */
+  createNvram(path: string, template: string, how: 'keep' | 'reset'): Promise<void>;
 }
 
 export async function needMonitor(world: DomainWorld, doing: string): Promise<Monitor> {

@@ -2,7 +2,7 @@
 // life (`locking_mode=EXCLUSIVE`), keeps a second daemon off the state directory and ends with the process.
 // Nothing else in this process may open the database file: closing it would drop the lock (fcntl(2), POSIX locks).
 
-import { mkdirSync, statSync } from 'node:fs';
+import { chmodSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 
@@ -69,6 +69,8 @@ export function openJournal(options: SqliteJournalOptions): SqliteJournal {
     const reserve = new Reserve(stateDir);
     const db = new Database(path, { timeout: 0 });
     try {
+      // Not left to the folder: another user's QEMU may pass through it. The log next to it gets the same mode.
+      chmodSync(path, 0o600);
       own(db, path, stateDir);
       check(db, path);
       migrate(db, path);

@@ -43,9 +43,9 @@ export function explainStep(step: Step): string {
     case 'dismiss-jobs':
       return `take ${step.jobIds.join(', ')} off QEMU's list`;
     case 'remove-file':
-      return `remove ${step.path}, which this operation made`;
+      return `remove ${step.path}`;
     case 'create-nvram':
-      return `make ${step.path} from ${step.template} unless it is there`;
+      return `make ${step.path} from ${step.template}${step.reset ? '' : ' unless it is there'}`;
     case 'start-qemu':
       return `start ${step.start.emulator}, its CPUs stopped (log: ${step.start.logFile})`;
     case 'kill-qemu':

@@ -14,7 +14,7 @@ import type { OperationName } from './operation.js';
 import { abandoned } from './roles.js';
 import { topOf } from './overlay.js';
 import { layersOf } from './refuse.js';
-import type { Plan, QemuStart, SealDisk, StampDisk, Step } from './step.js';
+import type { Plan, QemuStart, SealDisk, StampDisk, Step, StepOf } from './step.js';
 
 const lifecycle = (id: number, change: LifecycleChange): Change => ({
   change: 'event',
@@ -43,13 +43,15 @@ export function planDefine(
   return plan('define', definition, [{ kind: 'record', changes }]);
 }
 
-export function planUndefine(record: DomainRecord): Plan {
+/** `nvram`: the file of UEFI variables that goes with it. */
+export function planUndefine(record: DomainRecord, nvram: string | null): Plan {
   // A running domain goes on as a transient one and keeps its snapshots.
   const changes: readonly Change[] = [
     lifecycle(record.live?.id ?? -1, { event: 'undefined', detail: 'removed' }),
     { change: 'undefine' },
   ];
-  return plan('undefine', record, [{ kind: 'record', changes }]);
+  const remove: readonly Step[] = nvram === null ? [] : [{ kind: 'remove-file', path: nvram }];
+  return plan('undefine', record, [{ kind: 'record', changes }, ...remove]);
 }
 
 export function planAutostart(record: DomainRecord, on: boolean): Plan {
@@ -60,7 +62,7 @@ export interface Start {
   readonly live: LiveRecord;
   readonly qemu: QemuStart;
   readonly paused: boolean;
-  readonly nvram: { readonly path: string; readonly template: string } | null;
+  readonly nvram: Pick<StepOf<'create-nvram'>, 'path' | 'template' | 'reset'> | null;
   /** Mirrors that are taken up before the guest runs. */
   readonly attach: readonly Attach[];
   /** What moves that wait had open besides. */

@@ -163,8 +163,8 @@ interface Steps {
   'dismiss-jobs': { readonly jobIds: readonly string[] };
   /** Removes a file of ours. Its undo is impossible, so it stands behind the commit step only. */
   'remove-file': { readonly path: string };
-  /** UEFI variables from their template, unless they are there already. */
-  'create-nvram': { readonly path: string; readonly template: string };
+  /** UEFI variables from their template: `reset`, or only unless they are there already. */
+  'create-nvram': { readonly path: string; readonly template: string; readonly reset: boolean };
   /** Starts QEMU with its CPUs stopped and waits for its monitor. */
   'start-qemu': { readonly start: QemuStart };
   /** Ends QEMU, by force if need be, and waits until the process is no more. */

@@ -42,6 +42,25 @@ export class SmallStorage implements AsyncDisposable {
   }
 }
 
+/** A block device over a sparse file (losetup(8)). Close it before the lab. */
+export class LoopDevice implements AsyncDisposable {
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  static async over(file: string, sizeMiB: number): Promise<LoopDevice> {
+    await must('/usr/bin/truncate', ['-s', `${sizeMiB}M`, file]);
+    return new LoopDevice((await must('losetup', ['--find', '--show', file])).trim());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // While a QEMU has it open it goes with that.
+    await must('losetup', ['--detach', this.path]);
+  }
+}
+
 /** A file that is served by a process of ours over FUSE: stop the process, and whoever uses the file hangs. */
 export class HangingFile implements AsyncDisposable {
   readonly path: string;

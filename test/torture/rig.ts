@@ -218,7 +218,7 @@ export class Rig implements AsyncDisposable {
     const { name, guest } = this.life;
     if ((await this.client.showDomain(name)).id !== null) await this.client.destroy(name);
     const verdict = await this.verify();
-    await this.client.undefine(name, { snapshotsMetadata: true });
+    await this.client.undefine(name, { snapshotsMetadata: true, nvram: null });
     guest.serial[Symbol.dispose]();
     this.living = null;
     await this.sweep();

@@ -9,6 +9,7 @@ import type {
   OperationView,
   SnapshotView,
   StreamedEvent,
+  UndefineHow,
 } from '../../host/ferry-host.js';
 import type { GcRemoved, GcReport } from '../../host/gc/types.js';
 import type { DoctorReport } from '../../host/doctor/types.js';
@@ -83,7 +84,7 @@ export class MemoryHost implements FerryHost {
     this.find(name);
   }
 
-  async undefine(name: string, options: { readonly snapshotsMetadata: boolean }): Promise<void> {
+  async undefine(name: string, options: UndefineHow): Promise<void> {
     this.note('undefine', name, options);
     this.find(name);
   }

@@ -79,10 +79,11 @@ export const killQemu: Effect<StepOf<'kill-qemu'>, DomainWorld> = {
 
 export const createNvram: Effect<StepOf<'create-nvram'>, DomainWorld> = {
   repeatable: true,
-  do: (step, world) => world.createNvram(step.path, step.template),
+  do: (step, world) => world.createNvram(step.path, step.template, step.reset ? 'reset' : 'keep'),
   // The guest's own from now on, also when this start fails: libvirt keeps it too.
   undo: async () => undefined,
   async probe(step, world) {
+    if (step.reset) return 'absent';
     return (await world.images.stat(step.path)) === null ? 'absent' : 'done';
   },
 };

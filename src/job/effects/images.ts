@@ -18,8 +18,9 @@ export const createImage: Effect<StepOf<'create-image'>, DomainWorld> = {
     await images.create({ ...step, format: 'qcow2' });
   },
   async undo(step, { images }) {
-    if (step.existed) await images.truncate(step.path);
-    else await images.remove(step.path);
+    if (!step.existed) await images.remove(step.path);
+    // A block device keeps its size, and what it held was given up by whoever named it.
+    else if ((await images.stat(step.path))?.kind === 'file') await images.truncate(step.path);
   },
   async probe(step, { images }) {
     const file = await images.stat(step.path);

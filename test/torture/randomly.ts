@@ -7,8 +7,10 @@ import type { Verdict } from '../lib/verify.js';
 import type { Blow, Deed, Moment } from './blow.js';
 import { strike, type CaseResult } from './case.js';
 import { pickOf, randomOf, type Random } from './random.js';
+import { checkLiving } from './living.js';
 import { Rig } from './rig.js';
 import { say } from './say.js';
+import { openOperations, untilSettled } from './settle.js';
 import { scenarios, type Scenario } from './scenarios.js';
 import { stateOf, viewOf } from './view.js';
 
@@ -127,7 +129,8 @@ function choose(at: string, random: Random, reach: ReadonlyMap<string, number>):
 
 async function attempt(rig: Rig, { scenario, blow, again }: Choice): Promise<CaseResult> {
   try {
-    return await strike(rig, scenario, blow, again);
+    const result = await strike(rig, scenario, blow, again);
+    return blow?.deed === 'refuse' ? await resolved(rig, result) : result;
   } catch (error) {
     const text = `the harness gave up: ${messageOf(error)}`;
     return {
@@ -140,6 +143,19 @@ async function attempt(rig: Rig, { scenario, blow, again }: Choice): Promise<Cas
       points: [],
     };
   }
+}
+
+/**
+ * An operation past its commit step whose QEMU refused something waits for a person (docs/operations.md): he says
+ * that it shall go on.
+ */
+async function resolved(rig: Rig, result: CaseResult): Promise<CaseResult> {
+  const stuck = (await openOperations(rig)).filter(({ status }) => status === 'attention');
+  if (stuck.length === 0) return result;
+  for (const { id } of stuck)
+    await rig.client.resolveOperation(id, { direction: 'forward', was: null, by: 'torture' });
+  const problems = await checkLiving(rig, await untilSettled(rig));
+  return { ...result, outcome: 'committed', problems };
 }
 
 function tell(lane: number, { scenario, blow, again }: Choice, result: CaseResult): void {

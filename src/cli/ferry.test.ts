@@ -382,7 +382,11 @@ test('move shows a line per change, never 100 % before READY, and where the live
   assert.ok(!/100 %.*not ready/.test(text));
   assert.deepEqual(
     on.host.calls.find(([verb]) => verb === 'startMove'),
-    ['startMove', 'vm1', { disks: ['vda'], to: '/dst', rotateBytes: 1n << 30n }],
+    [
+      'startMove',
+      'vm1',
+      { disks: ['vda'], to: '/dst', rotateBytes: 1n << 30n, bytesPerSecond: null },
+    ],
   );
 });
 
@@ -414,6 +418,7 @@ test('move --progress=json is one object a line, the last one the end', async (t
     disks: ['vda'],
     to: join(on.directory, 'rel'),
     rotateBytes: 1n << 30n,
+    bytesPerSecond: null,
   });
 });
 

@@ -59,6 +59,11 @@ export function addOperationCommands(program: Command, open: () => Session): voi
       'size of the live layer above which a fresh one goes on top of it, so that a crash costs no more (256M, 4G, off; default: 1G)',
       rotateSize,
     )
+    .option(
+      '--bandwidth <size>',
+      'what the copy of a frozen image may read in a second (512K, 10M, 1G; default: no limit)',
+      bandwidth,
+    )
     .addOption(progressOption())
     .addHelpText(
       'after',
@@ -203,11 +208,21 @@ function whoIs(): string {
   }
 }
 
-/** A size as qemu-img writes it: powers of 1024. */
+/** A size as qemu-img writes it: powers of 1024. 0: it is none. */
+function sizeBytes(text: string): bigint {
+  const [, digits, unit] = /^(\d{1,6})([KMGT])$/.exec(text) ?? [];
+  return BigInt(digits ?? 0) << BigInt({ K: 10, M: 20, G: 30, T: 40 }[unit ?? 'M'] ?? 20);
+}
+
+function bandwidth(text: string): bigint {
+  const bytes = /^[1-9]\d{0,15}$/.test(text) ? BigInt(text) : sizeBytes(text);
+  if (bytes > 0n) return bytes;
+  throw new InvalidArgumentError('It has to be bytes a second such as 512K, 10M or 1G.');
+}
+
 function rotateSize(text: string): bigint | null {
   if (text === 'off') return null;
-  const [, digits, unit] = /^(\d{1,6})([MGT])$/.exec(text) ?? [];
-  const bytes = BigInt(digits ?? 0) << BigInt({ M: 20, G: 30, T: 40 }[unit ?? 'M'] ?? 20);
+  const bytes = /[MGT]$/.test(text) ? sizeBytes(text) : 0n;
   if (bytes > 0n) return bytes;
   throw new InvalidArgumentError('It has to be a size such as 256M or 4G, or off.');
 }
@@ -215,6 +230,7 @@ function rotateSize(text: string): bigint | null {
 interface MoveOptions {
   readonly to: string;
   readonly rotate?: bigint | null;
+  readonly bandwidth?: bigint;
   readonly detach?: true;
   readonly progress: ProgressKind;
 }
@@ -233,6 +249,7 @@ async function moveDisks(
     disks: targets,
     to,
     rotateBytes: options.rotate === undefined ? defaultRotateBytes : options.rotate,
+    bytesPerSecond: options.bandwidth ?? null,
   });
   if (options.detach === true) {
     const text = `Operation ${started.id} moves ${targets.join(', ')} to ${to}`;

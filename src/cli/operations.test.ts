@@ -1,5 +1,6 @@
 // `ferry ops` as a user meets it: the real `bin/ferry`, the real socket, a host in memory. Transcripts in golden/.
 
+import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import type { OperationView } from '../host/ferry-host.js';
@@ -56,4 +57,27 @@ test('ops list, show and cancel say what an operation waits for', async (t) => {
     ['ops', 'resolve', '9', '--forward'],
   ];
   golden('ops.txt', await transcript(on, lines));
+});
+
+test('move --bandwidth says what the copy may read in a second, in bytes or in powers of 1024', async (t) => {
+  const on = await bench(t);
+  const move = ['move', 'vm1', 'vda', '--to', '/dst', '--detach', '--bandwidth'];
+  const sizes = { '1048577': 1048577n, '512K': 512n << 10n, '10M': 10n << 20n, '1G': 1n << 30n };
+  for (const [said, bytesPerSecond] of Object.entries(sizes)) {
+    on.host.calls.length = 0;
+    await on.ferry([...move, said]);
+    assert.deepEqual(on.host.calls.find(([verb]) => verb === 'startMove')?.[2], {
+      disks: ['vda'],
+      to: '/dst',
+      rotateBytes: 1n << 30n,
+      bytesPerSecond,
+    });
+  }
+  for (const said of ['0', '0M', '-1', '10 M', '10m', '1.5G', 'off']) {
+    on.host.calls.length = 0;
+    const { code, stderr } = await on.ferry([...move, said]);
+    assert.notEqual(code, 0, said);
+    assert.match(stderr, /bytes a second/);
+    assert.deepEqual(on.host.calls, []);
+  }
 });

@@ -175,6 +175,8 @@ export interface MoveRequest {
   readonly to: string;
   /** Size of the live layer above which an epoch goes on top of it, so that a death costs less than that; null: never. */
   readonly rotateBytes: bigint | null;
+  /** What each copy of a frozen image may read in a second; null: no limit. */
+  readonly bytesPerSecond: bigint | null;
 }
 
 /** An event as the stream tells it; `seq` counts up, so that a reader can go on after a break. */

@@ -196,6 +196,10 @@ export class Host {
       turn,
     }: { readonly abort?: AbortController; readonly turn?: RunnerDeps<DomainWorld>['turn'] } = {},
   ): Promise<void> {
+    // Two lives of one operation would undo each other's work: a rotation that ends sets its move going, and so does
+    // whoever waited for that rotation.
+    const going = this.running.get(id);
+    if (going !== undefined) return await going.settled;
     await this.goOn(id, plan, abort, async (deps) => {
       return await resume(id, plan, turn === undefined ? deps : { ...deps, turn });
     });

@@ -44,6 +44,7 @@ export async function startMove(host: Host, uuid: string, request: MoveRequest):
       sizes: await sizesOf(host, uuid, live),
       stamp,
       rotateBytes: request.rotateBytes,
+      bytesPerSecond: request.bytesPerSecond,
     });
   });
 }

@@ -108,9 +108,9 @@ function moveProgress(
 ): OperationProgress {
   const { steps } = record.plan;
   const marks = record.steps.map((step) => step.mark);
-  const targets = steps.flatMap((step) =>
-    step.kind === 'snapshot' ? step.disks.map((disk) => disk.target) : [],
-  );
+  // A rotation is one more snapshot of the same disks.
+  const snapshots = steps.flatMap((step) => (step.kind === 'snapshot' ? step.disks : []));
+  const targets = [...new Set(snapshots.map(({ target }) => target))];
   const isDone = record.outcome === 'committed';
   const isSwitched = steps.some((step, i) => step.kind === 'pivot' && marks[i] === 'done');
   const at = running?.progress ?? null;

@@ -196,6 +196,7 @@ export const routes: readonly Route[] = [
         disks: z.array(name).min(1, 'name at least one disk'),
         to: path,
         rotateBytes: z.union([bytes, z.null()]).default(defaultRotateBytes),
+        bytesPerSecond: z.union([bytes, z.null()]).default(null),
       }),
     },
     ({ params, body }, { host }) => host.startMove(params.domain, body),

@@ -85,6 +85,8 @@ const later = { paused: false, mirrorLater: true };
 const forgotten = { snapshotsMetadata: true, nvram: 'keep' } as const;
 const flags = { diskOnly: true, noMetadata: false, reuseExternal: true, atomic: false };
 
+const aMove = { disks: ['vda'], to: '/dst', rotateBytes: 1n << 28n, bytesPerSecond: 1n << 20n };
+
 for (const [name, call, want] of [
   ['version', (c) => c.version(), ['version']],
   ['listDomains', (c) => c.listDomains(), ['listDomains']],
@@ -123,11 +125,7 @@ for (const [name, call, want] of [
     (c) => c.endBlockJob('vm1', 'vda', 'pivot'),
     ['endBlockJob', 'vm1', 'vda', 'pivot'],
   ],
-  [
-    'startMove',
-    (c) => c.startMove('vm1', { disks: ['vda'], to: '/dst', rotateBytes: 1n << 28n }),
-    ['startMove', 'vm1', { disks: ['vda'], to: '/dst', rotateBytes: 1n << 28n }],
-  ],
+  ['startMove', (c) => c.startMove('vm1', aMove), ['startMove', 'vm1', aMove]],
   ['rotateOperation', (c) => c.rotateOperation(7), ['rotateOperation', 7]],
   [
     'operations',

@@ -20,6 +20,8 @@ export interface EffectContext {
   readonly operation: number;
   /** Where the operation is going when the step is done, undone or asked. */
   readonly direction: 'forward' | 'back';
+  /** Told when it is done: it was begun before, by a daemon that died or an attempt that failed. */
+  readonly begun: boolean;
   /** Aborted when the user cancels. Only a `background` step before the commit step ever sees that. */
   readonly signal: AbortSignal;
   readonly progress: (report: StepReport) => void;

@@ -229,8 +229,8 @@ async function forward<W>(
   returned: Returned | null,
 ): Promise<Next> {
   for (const i of run.plan.steps.keys()) {
-    const { step, effect, context } = partsOf(run, i);
     const mark = present(marks[i], 'fold makes one mark a step');
+    const { step, effect, context } = partsOf(run, i, { begun: mark === 'doing' });
     if (returned?.step === i) {
       await complete(run, i, async () => {
         if (returned.failure !== null) throw returned.failure;
@@ -344,7 +344,7 @@ async function actionBack<W>(run: Run<W>, i: number, marks: readonly Mark[]): Pr
 }
 
 async function undo<W>(run: Run<W>, i: number, original: Error): Promise<void> {
-  const { step, effect, context } = partsOf(run, i, 'back');
+  const { step, effect, context } = partsOf(run, i, { direction: 'back' });
   tell(run, i, 'undoing');
   const failure = await effect.undo(step, run.deps.world, context).then(() => null, errorOf);
   if (failure === null) return;
@@ -377,7 +377,7 @@ async function ask<W>(
   i: number,
   direction: EffectContext['direction'] = 'forward',
 ): Promise<Probe> {
-  const { step, effect, context } = partsOf(run, i, direction);
+  const { step, effect, context } = partsOf(run, i, { direction });
   run.doubts.delete(i);
   const found = await effect.probe(step, run.deps.world, context).catch((error: unknown) => {
     run.doubts.set(i, errorOf(error));
@@ -441,7 +441,10 @@ interface Parts<W> {
 function partsOf<W>(
   run: Run<W>,
   i: number,
-  direction: EffectContext['direction'] = 'forward',
+  {
+    direction = 'forward',
+    begun = false,
+  }: Partial<Pick<EffectContext, 'direction' | 'begun'>> = {},
 ): Parts<W> {
   const { operation, plan, deps } = run;
   const step = present(plan.steps[i], `step ${i} stands in the plan`);
@@ -450,6 +453,7 @@ function partsOf<W>(
   const context: EffectContext = {
     operation,
     direction,
+    begun,
     signal: (cancellable ? deps.signal : undefined) ?? never,
     progress: (report) => tell(run, i, 'doing', report),
     notePause: (what, ms) => void run.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),

@@ -34,6 +34,8 @@ export interface Move {
   readonly stamp: string;
   /** Size of the live layer above which it is rotated; null: never. */
   readonly rotateBytes: bigint | null;
+  /** What each copy of a frozen image may read in a second; null: no limit. */
+  readonly bytesPerSecond: bigint | null;
 }
 
 /** One disk on its way: the source's layers and where each of them goes. */
@@ -291,6 +293,7 @@ function copySteps(request: Move, way: Way): readonly Step[] {
           below === undefined || keeps
             ? null
             : { path: present(localPath(below.source), 'a file'), format: below.format },
+        ...(request.bytesPerSecond === null ? {} : { bytesPerSecond: request.bytesPerSecond }),
       };
     })
     .toReversed();

@@ -137,6 +137,8 @@ interface Steps {
     readonly to: string;
     readonly format: Format;
     readonly backing: ImageFile | null;
+    /** Left out: as fast as it goes. Of the plan, so that whoever goes on with the copy keeps to it. */
+    readonly bytesPerSecond?: bigint;
   };
   /** Law 4 over all disks; leaves the guest stopped, `resume-guest` follows. */
   pivot: { readonly disks: readonly PivotDisk[] };

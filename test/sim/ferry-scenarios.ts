@@ -232,6 +232,7 @@ async function planTheMove(bench: FerryBench): Promise<Plan | Refusal> {
     sizes: sizesOf(definition),
     stamp: '7',
     rotateBytes: null,
+    bytesPerSecond: null,
   });
 }
 

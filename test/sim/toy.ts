@@ -336,6 +336,7 @@ export async function factsAfter(plan: Plan): Promise<string> {
     await effect.do(step, world, {
       operation: 0,
       direction: 'forward',
+      begun: false,
       signal: new AbortController().signal,
       progress: () => undefined,
       notePause: () => undefined,

@@ -75,7 +75,8 @@ async function problemsOf(
   notes: readonly Note[],
 ): Promise<readonly Problem[]> {
   const blows = notes.flatMap((note) => ('struck' in note ? [note] : []));
-  if (blows.some(({ killed }) => killed.length > 0)) return await checkDead(rig, over);
+  const killed = blows.flatMap((blow) => blow.killed);
+  if (killed.length > 0) return await checkDead(rig, over, killed);
   const wentWrong = blows.some(
     ({ struck }) => struck.deed === 'refuse' || struck.deed === 'cancel',
   );

@@ -105,7 +105,7 @@ function chainOf({ nodes, edges }: Graph, n: number): readonly string[] {
 
 /** What QEMU has open is what it holds locks on. */
 async function checkOpenFiles(rig: Rig, disks: readonly NamedDisk[]): Promise<readonly Problem[]> {
-  const pid = (await readFile(pidFile(rig), 'utf8')).trim();
+  const pid = await pidOf(rig);
   const names = await readdir(`/proc/${pid}/fd`);
   const open = await Promise.all(
     names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => '')),
@@ -115,7 +115,11 @@ async function checkOpenFiles(rig: Rig, disks: readonly NamedDisk[]): Promise<re
   return differ('leftover', 'open files', unique(images), unique(wanted));
 }
 
-const pidFile = ({ lab, life }: Rig): string => join(lab.runDir, 'qemu', `${life.uuid}.pid`);
+/** Of the guest's QEMU, by its pid file. */
+export async function pidOf({ lab, life }: Rig): Promise<number> {
+  return Number(await readFile(join(lab.runDir, 'qemu', `${life.uuid}.pid`), 'utf8'));
+}
+
 const isImage = ({ lab }: Rig, path: string): boolean =>
   path.startsWith(`${lab.a}/`) || path.startsWith(`${lab.b}/`);
 const unique = (list: readonly string[]): readonly string[] => [...new Set(list)].toSorted();

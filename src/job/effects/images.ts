@@ -73,6 +73,8 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
       saved,
       save: context.save,
       signal: context.signal,
+      limitBytesPerSecond: () =>
+        step.bytesPerSecond === undefined ? null : Number(step.bytesPerSecond),
       onProgress: (doneBytes, totalBytes) => context.progress({ doneBytes, totalBytes }),
     });
     await context.save({ note: 'whole', whole });

@@ -36,6 +36,7 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
   async do({ disks }, world, context) {
     const monitor = await world.monitor();
     if (monitor === null) return await commitWithoutQemu(disks, world);
+    if (!context.begun) completing.set(monitor, new Set());
     try {
       await switchOver(monitor, disks, world);
     } catch (error) {
@@ -76,7 +77,6 @@ async function switchOver(
     await commitAgain(monitor, disks, roots);
     await prepare(monitor, disks, world);
     const isOurs = await isToRun(world);
-    completing.set(monitor, new Set());
     const stoppedAt = performance.now();
     await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
     if (isOurs) pauses.set(monitor, stoppedAt);
@@ -112,8 +112,9 @@ export function notePauseFrom(monitor: Monitor): void {
   pauses.set(monitor, performance.now());
 }
 /**
- * Jobs that were told to complete, by monitor; no entry: of a former daemon, so it is not known. Such a job is never
- * left to itself: as soon as all is copied it is pending, and holds the writes of a running guest for ever.
+ * Jobs that the pivot under way told to complete, by monitor; no entry: it was begun before, and what it told nobody knows.
+ * Such a job is never left to itself: as soon as all is copied it is pending, and holds the writes of a running guest
+ * for ever.
  */
 const completing = new WeakMap<Monitor, Set<string>>();
 
@@ -292,7 +293,8 @@ async function backOut(
       if (isToEnd || status === 'aborting')
         await waitJob(monitor, jobId, ['concluded'], CONCLUDED_TIMEOUT_MS);
     }
-    completing.delete(monitor);
+    // What was told is ended now; what is left was told nothing, also when the way back is gone once more.
+    completing.set(monitor, new Set());
     const roots = await rootsOf(monitor);
     for (const disk of disks.filter((d) => !roots.has(d.from))) await switchBack(monitor, disk);
     await swingBack(monitor, disks);

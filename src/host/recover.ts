@@ -87,7 +87,9 @@ async function goOnAfter(
 ): Promise<void> {
   const others = open.filter(({ id, domain }) => id !== move.id && domain === move.domain);
   await Promise.all(others.flatMap(({ id }) => host.running.get(id)?.settled ?? []));
-  await goOn(host, move);
+  // A rotation or a start that ended meanwhile has changed its plan, and may have let it go on already.
+  const now = (await host.known.journal.openOperations()).find(({ id }) => id === move.id);
+  if (now !== undefined && !host.running.has(now.id)) await goOn(host, now);
 }
 
 async function atMost(ms: number, work: readonly Promise<void>[]): Promise<void> {

@@ -220,8 +220,9 @@ function bandwidth(text: string): bigint {
   throw new InvalidArgumentError('It has to be bytes a second such as 512K, 10M or 1G.');
 }
 
-function rotateSize(text: string): bigint | null {
-  if (text === 'off') return null;
+/** Never null: commander takes that for an empty text. */
+function rotateSize(text: string): bigint | 'off' {
+  if (text === 'off') return 'off';
   const bytes = /[MGT]$/.test(text) ? sizeBytes(text) : 0n;
   if (bytes > 0n) return bytes;
   throw new InvalidArgumentError('It has to be a size such as 256M or 4G, or off.');
@@ -229,7 +230,7 @@ function rotateSize(text: string): bigint | null {
 
 interface MoveOptions {
   readonly to: string;
-  readonly rotate?: bigint | null;
+  readonly rotate?: bigint | 'off';
   readonly bandwidth?: bigint;
   readonly detach?: true;
   readonly progress: ProgressKind;
@@ -248,7 +249,7 @@ async function moveDisks(
   const started = await client.startMove(domain, {
     disks: targets,
     to,
-    rotateBytes: options.rotate === undefined ? defaultRotateBytes : options.rotate,
+    rotateBytes: options.rotate === 'off' ? null : (options.rotate ?? defaultRotateBytes),
     bytesPerSecond: options.bandwidth ?? null,
   });
   if (options.detach === true) {

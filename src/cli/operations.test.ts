@@ -73,6 +73,14 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
       bytesPerSecond,
     });
   }
+  on.host.calls.length = 0;
+  await on.ferry([...move, '1G', '--rotate', 'off']);
+  assert.deepEqual(on.host.calls.find(([verb]) => verb === 'startMove')?.[2], {
+    disks: ['vda'],
+    to: '/dst',
+    rotateBytes: null,
+    bytesPerSecond: 1n << 30n,
+  });
   for (const said of ['0', '0M', '-1', '10 M', '10m', '1.5G', 'off']) {
     on.host.calls.length = 0;
     const { code, stderr } = await on.ferry([...move, said]);

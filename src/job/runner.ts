@@ -83,8 +83,13 @@ export async function resume<W>(
   plan: Plan,
   deps: RunnerDeps<W>,
 ): Promise<Outcome> {
-  const run = { operation, plan, deps, pauses: [], doubts: new Map<number, Error>() };
-  return await toTheEnd(run, await locked(run, () => advance(run, null)));
+  const begun = { operation, plan, deps, pauses: [], doubts: new Map<number, Error>() };
+  const [run, next] = await locked(begun, async (): Promise<readonly [Run<W>, Next]> => {
+    // Whoever had the lock until now may have made the rest of the plan anew.
+    const now = await asPlannedNow(begun);
+    return [now, await advance(now, null)];
+  });
+  return await toTheEnd(run, next);
 }
 
 /**

@@ -21,12 +21,14 @@ export async function whereRuns(pid: number, script: string): Promise<string> {
   return await must('nsenter', ['-t', String(pid), '-m', ...user, 'sh', '-ec', script]);
 }
 
-/** Script: a file system of `mib` MiB at `directory`, with what lay there before. */
-export const small = (directory: string, mib: number): string => `
-  tar -C '${directory}' -cf - . | (
+/** Script: a file system of `mib` MiB at `directory`, with what lay there before: read from where that was entered. */
+export const small = (directory: string, mib: number): string => `(
+  cd '${directory}'
+  tar -cf - . | (
     mount -t tmpfs -o size=${mib}m,mode=700 small '${directory}'
     tar -C '${directory}' -xf -
-  )`;
+  )
+)`;
 
 /** Script: not a block is left there. dd ends with an error, as it must. */
 export const fill = (directory: string): string =>

@@ -204,7 +204,6 @@ async function copied(part: string, bytes: number): Promise<void> {
 async function moving(lab: Lab, daemon: Ferryd, name: string, base: Base): Promise<void> {
   const guest = await runningOn(lab, base.file);
   const [to, old] = [join(lab.b, `vda.${FORMAT}`), await qemuPid(lab)];
-  const pidFile = join(lab.runDir, 'qemu', `${(await lab.mustVirsh('domuuid', 'vm1')).trim()}.pid`);
   const { id } = JSON.parse(
     await lab.mustFerry(
       'move',
@@ -225,7 +224,6 @@ async function moving(lab: Lab, daemon: Ferryd, name: string, base: Base): Promi
     left.base = -(await dataOf(lab, `${to}.part`));
   });
   await untilOff(lab);
-  using counting = new Counting(daemon.pid, pidFile, old);
   await until(
     () => (existsSync(`${to}.part`) ? null : true),
     120_000,
@@ -233,14 +231,21 @@ async function moving(lab: Lab, daemon: Ferryd, name: string, base: Base): Promi
   );
   // The copier leaves out zeroes that lie in the data of the source; should it ever add some, they do not count.
   left.base += Math.min(await dataOf(lab, to), await dataOf(lab, base.file));
-  await lab.mustVirsh('start', 'vm1', '--paused');
-  await lab.mustFerry('ops', 'wait', String(id));
-  const end = counting.at(Date.now()) - before;
+  const counted = await toItsEnd(lab, daemon, id, old);
   await lab.mustVirsh('destroy', 'vm1');
   await daemon.stop();
-  const resumed = counting.at(await commitBegan(lab, id)) - before;
-  report(name, left, resumed, `; with the commit ${mib(end)} MiB`);
+  const resumed = counted.at(await commitBegan(lab, id)) - before;
+  const all = counted.at(Infinity) - before;
+  report(name, left, resumed, `; with the commit ${mib(all)} MiB`);
   await nothingLost(guest, to, FORMAT);
+}
+
+async function toItsEnd(lab: Lab, daemon: Ferryd, id: number, dead: number): Promise<Counting> {
+  const uuid = (await lab.mustVirsh('domuuid', 'vm1')).trim();
+  using counting = new Counting(daemon.pid, join(lab.runDir, 'qemu', `${uuid}.pid`), dead);
+  await lab.mustVirsh('start', 'vm1', '--paused');
+  await lab.mustFerry('ops', 'wait', String(id));
+  return counting;
 }
 
 /** When the step began that follows the switch to the destination. */

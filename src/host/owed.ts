@@ -83,7 +83,7 @@ export async function takeUp(
     moves.map(({ again }) => again),
   );
   if (mirrors === 'later') return { disks, nextIndex, attach: [], open: [], told: [] };
-  const pending = { name: definition.name, disks, nextIndex };
+  const pending = { uuid: definition.uuid, name: definition.name, disks, nextIndex };
   const found = await attaches(host, record?.owed ?? [], pending, moves);
   if (found.obstacle === null) return { disks, ...found, told: [] };
   if (mirrors === 'now') throw found.obstacle.refusal;
@@ -155,6 +155,7 @@ interface Obstacle {
 }
 
 interface Pending {
+  readonly uuid: string;
   readonly name: string;
   /** With their indexes. */
   readonly disks: readonly Disk[];
@@ -187,7 +188,7 @@ async function attaches(
       return { attach: [], open: [], nextIndex: pending.nextIndex, obstacle };
     }
     if (one.record.move || disk === null || typeof facts === 'string') continue;
-    const made = attachOwed({ owed: one, disk, nextIndex, facts });
+    const made = attachOwed({ domain: pending, owed: one, disk, nextIndex, facts });
     attach.push(made.attach);
     nextIndex = made.nextIndex;
   }
@@ -248,7 +249,7 @@ export async function takeUpLater(host: Host, uuid: string): Promise<boolean> {
         .map((move) => ({ again: moveAgain(move, host.nowSeconds) }));
       const { name, live } = known;
       const { nextIndex, definition } = live;
-      const pending = { name, disks: definition.disks, nextIndex };
+      const pending = { uuid, name, disks: definition.disks, nextIndex };
       const found = await attaches(host, known.owed, pending, moves);
       if (found.obstacle !== null) return refuse(found.obstacle.refusal);
       return planAttach(known, found);

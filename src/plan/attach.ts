@@ -106,6 +106,7 @@ export function refuseOwed(
 }
 
 export interface TakeUp {
+  readonly domain: Pick<DomainRecord, 'uuid' | 'name'>;
   readonly owed: OwedMirror;
   /** With the indexes that its images have in the QEMU to come. */
   readonly disk: Disk;
@@ -115,7 +116,7 @@ export interface TakeUp {
 }
 
 /** Takes an owed mirror up; `nextIndex` is the first that is free afterwards. */
-export function attachOwed({ owed, disk, nextIndex: first, facts }: TakeUp): {
+export function attachOwed({ domain, owed, disk, nextIndex: first, facts }: TakeUp): {
   readonly attach: Attach;
   readonly nextIndex: number;
 } {
@@ -138,7 +139,7 @@ export function attachOwed({ owed, disk, nextIndex: first, facts }: TakeUp): {
   const attach: Attach = {
     target: disk.target,
     before: asSealed ? [] : [makeAnew(owed, disk, facts)],
-    inQemu: mirrorAgain({ disk, twin, below, record, owed, asSealed }),
+    inQemu: mirrorAgain({ domain, disk, twin, below, record, owed, asSealed }),
   };
   return { attach, nextIndex };
 }
@@ -177,6 +178,7 @@ const pathOf = (source: StorageSource): string =>
   present(localPath(source), 'images of this plan are on this host');
 
 interface Again {
+  readonly domain: TakeUp['domain'];
   readonly disk: Disk;
   readonly twin: Layer;
   readonly below: readonly Image[];
@@ -185,7 +187,15 @@ interface Again {
   readonly asSealed: boolean;
 }
 
-function mirrorAgain({ disk, twin, below, record, owed, asSealed }: Again): readonly Step[] {
+function mirrorAgain({
+  domain,
+  disk,
+  twin,
+  below,
+  record,
+  owed,
+  asSealed,
+}: Again): readonly Step[] {
   const path = pathOf(twin.source);
   const changes: readonly Change[] = [
     {
@@ -198,6 +208,19 @@ function mirrorAgain({ disk, twin, below, record, owed, asSealed }: Again): read
   const reverts: readonly Change[] = [
     { change: 'mirror-end', target: disk.target },
     { change: 'owe', owed },
+    // Not to be opened by mistake, as before (law 13).
+    {
+      change: 'role',
+      role: {
+        path,
+        role: 'unfinished',
+        domain: domain.uuid,
+        domainName: domain.name,
+        target: disk.target,
+        live: showSource(owed.source),
+        sinceSeconds: owed.sinceSeconds,
+      },
+    },
   ];
   return [
     {

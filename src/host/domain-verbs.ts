@@ -219,7 +219,7 @@ function unsettled({ id, kind, domainName, attention }: OperationRecord): StateE
     'OPERATION_INVALID',
     attention === null
       ? `${what} is not settled yet; wait for it ('ferry ops wait ${id}')`
-      : `${what} is half done and waits for a person: ${attention}; a restart of ferryd tries again`,
+      : `${what} is half done and waits for a person: ${attention}; mend that, then 'ferry ops resolve ${id} --forward', or '--back'`,
     { operation: id, next: [`ferry ops show ${id}`] },
   );
 }

@@ -136,7 +136,7 @@ function isHeld(host: Host, { uuid, live }: DomainRecord): boolean {
 }
 
 /** Kinds of steps in which the guest stands still, forth or back. */
-const standsStill: ReadonlySet<string> = new Set(['pivot', 'snapshot', 'rotate']);
+export const standsStill: ReadonlySet<string> = new Set(['pivot', 'snapshot', 'rotate']);
 
 /** The guest powered off; QEMU stands still with its images open (`-no-shutdown`), so that we decide what comes next. */
 function ended(host: Host, live: LiveRecord, pidFile: string): Found {

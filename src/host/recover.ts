@@ -8,15 +8,10 @@ import type { Plan, StepKind } from '../plan/step.js';
 import { messageOf } from '../std/errors.js';
 import { startDomain } from './domain-verbs.js';
 import type { Host } from './host.js';
+import { standsStill } from './reconcile.js';
 
 /** Kinds of steps after whose end a guest may stand still until `resume-guest`. */
-const standsStill: ReadonlySet<string> = new Set([
-  'pivot',
-  'snapshot',
-  'rotate',
-  'start-qemu',
-  'resume-guest',
-]);
+const untilResumed: ReadonlySet<string> = new Set([...standsStill, 'start-qemu', 'resume-guest']);
 
 /** How long the sockets wait for guests that stand still because of us. Only a QEMU that hangs takes as long. */
 const STANDING_MS = 5000;
@@ -59,7 +54,7 @@ async function guestsFirst(host: Host, operations: readonly OperationRecord[]): 
     let arrived: () => void = () => undefined;
     const beyond = new Promise<void>((resolve) => (arrived = resolve));
     const end = goOn(host, operation, async (kind) => {
-      if (standsStill.has(kind)) return;
+      if (untilResumed.has(kind)) return;
       arrived();
       behind = behind.then(aMoment);
       await behind;
@@ -87,9 +82,9 @@ async function goOnAfter(
 ): Promise<void> {
   const others = open.filter(({ id, domain }) => id !== move.id && domain === move.domain);
   await Promise.all(others.flatMap(({ id }) => host.running.get(id)?.settled ?? []));
-  // A rotation or a start that ended meanwhile has changed its plan, and may have let it go on already.
+  // What ended meanwhile may have let it go on, to its end.
   const now = (await host.known.journal.openOperations()).find(({ id }) => id === move.id);
-  if (now !== undefined && !host.running.has(now.id)) await goOn(host, now);
+  if (now !== undefined) await goOn(host, now);
 }
 
 async function atMost(ms: number, work: readonly Promise<void>[]): Promise<void> {
@@ -101,7 +96,7 @@ async function atMost(ms: number, work: readonly Promise<void>[]): Promise<void>
 
 function isStanding({ steps, plan }: OperationRecord): boolean {
   const at = steps.findIndex((step) => step.mark === 'doing' || step.mark === 'none');
-  return at >= 0 && standsStill.has(plan.steps[at]?.kind ?? '');
+  return at >= 0 && untilResumed.has(plan.steps[at]?.kind ?? '');
 }
 
 async function goOn(

@@ -292,7 +292,8 @@ function unreachable(socketPath: string, error: unknown): FerryError {
   const code = error instanceof Error && 'code' in error ? error.code : null;
   const start = `ferryd --run-dir ${dirname(socketPath)}`;
   if (code === 'ENOENT' || code === 'ECONNREFUSED') {
-    const text = `ferryd is not running on ${socketPath}; start it: ${start}`;
+    // On another state directory it would know other domains, or none.
+    const text = `ferryd is not running on ${socketPath}; start it: ${start}, with the --state-dir that it had; 'ferry doctor' works without it`;
     return new BusyError(text, { ...unknown, cause: error, next: [start] });
   }
   if (code === 'EACCES' || code === 'EPERM') {

@@ -333,7 +333,7 @@ test('without a daemon the client says how to start it', async () => {
   assert.equal(error.code, 'OPERATION_TIMEOUT');
   assert.equal(
     error.message,
-    'ferryd is not running on /nonexistent/run/ferry.sock; start it: ferryd --run-dir /nonexistent/run',
+    "ferryd is not running on /nonexistent/run/ferry.sock; start it: ferryd --run-dir /nonexistent/run, with the --state-dir that it had; 'ferry doctor' works without it",
   );
 });
 

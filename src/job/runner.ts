@@ -83,10 +83,9 @@ export async function resume<W>(
   plan: Plan,
   deps: RunnerDeps<W>,
 ): Promise<Outcome> {
-  const begun = { operation, plan, deps, pauses: [], doubts: new Map<number, Error>() };
-  const [run, next] = await locked(begun, async (): Promise<readonly [Run<W>, Next]> => {
+  const [run, next] = await locked({ deps }, async (): Promise<readonly [Run<W>, Next]> => {
     // Whoever had the lock until now may have made the rest of the plan anew.
-    const now = await asPlannedNow(begun);
+    const now = await asPlannedNow(runOf(operation, plan, deps));
     return [now, await advance(now, null)];
   });
   return await toTheEnd(run, next);
@@ -105,7 +104,7 @@ export async function resolve<W>(
   resolution: Resolution,
   deps: RunnerDeps<W>,
 ): Promise<{ readonly ended: Promise<Outcome> }> {
-  const run = { operation, plan, deps, pauses: [], doubts: new Map<number, Error>() };
+  const run = runOf(operation, plan, deps);
   await locked(run, async () => {
     const at = await progressOf(run);
     const commitStep = plan.commitAt - 1;
@@ -146,18 +145,9 @@ export async function perform<W>(
     if ('refusal' in plan) throw plan.refusal;
     if (isRecordOnly(plan)) {
       const { operation } = await journal.commitAtOnce(plan);
-      return [
-        { operation, plan, deps, pauses: [], doubts: new Map<number, Error>() },
-        { outcome: 'committed' },
-      ];
+      return [runOf(operation, plan, deps), { outcome: 'committed' }];
     }
-    const begun = {
-      operation: await journal.begin(plan),
-      plan,
-      deps,
-      pauses: [],
-      doubts: new Map<number, Error>(),
-    };
+    const begun = runOf(await journal.begin(plan), plan, deps);
     return [begun, await advance(begun, null)];
   });
   return { operation: run.operation, plan: run.plan, outcome: await toTheEnd(run, next) };
@@ -172,6 +162,14 @@ interface Run<W> {
   /** By step: why the world could not say what became of it. */
   readonly doubts: Map<number, Error>;
 }
+
+const runOf = <W>(operation: number, plan: Plan, deps: RunnerDeps<W>): Run<W> => ({
+  operation,
+  plan,
+  deps,
+  pauses: [],
+  doubts: new Map(),
+});
 
 /** What comes after a hold of the lock: the end, or a step to be done without it. */
 type Next = Outcome | { readonly background: number };

@@ -18,6 +18,7 @@ import { present } from '../std/assert.js';
 import { StateError } from '../std/errors.js';
 import { copyJobId, filterNode, topOf } from './overlay.js';
 import { layersOf } from './refuse.js';
+import { unfinished } from './roles.js';
 import type { ImageFile, Plan, Step } from './step.js';
 
 /** What was seen of one owed mirror before it is taken up. */
@@ -208,19 +209,7 @@ function mirrorAgain({
   const reverts: readonly Change[] = [
     { change: 'mirror-end', target: disk.target },
     { change: 'owe', owed },
-    // Not to be opened by mistake, as before (law 13).
-    {
-      change: 'role',
-      role: {
-        path,
-        role: 'unfinished',
-        domain: domain.uuid,
-        domainName: domain.name,
-        target: disk.target,
-        live: showSource(owed.source),
-        sinceSeconds: owed.sinceSeconds,
-      },
-    },
+    ...unfinished(domain, { ...owed, target: disk.target }),
   ];
   return [
     {

@@ -3,12 +3,12 @@
 // Then the rest of its plan holds word for word, and the move goes on where it was.
 
 import type { Layer } from '../block/layer.js';
-import { formatNode, localPath } from '../block/layer.js';
+import { formatNode } from '../block/layer.js';
 import type { ImageRole, OwedMirror } from '../domain/record.js';
 import { present } from '../std/assert.js';
 import type { Attach } from './attach.js';
 import type { MoveWay } from './move-tail.js';
-import { newest } from './move-tail.js';
+import { newest, pathOf, sources } from './move-tail.js';
 import type { Plan, Step, StepOf } from './step.js';
 
 /** A move that was begun and has not switched: its overlays are live, its copies and targets are not finished. */
@@ -44,7 +44,7 @@ export function moveAgain({ plan, done: numbers }: OpenMove, nowSeconds: number)
   const { ways } = present(plan.move, 'a move that waits knows its ways');
   const disks = ways.map((way) => ({
     target: way.target,
-    images: [...way.epochs.map(({ source }) => source).toReversed(), ...way.from],
+    images: sources(way),
     mirror: mirrorOf(done, way, nowSeconds),
   }));
   // In the chain that the start opens, or opened with its mirror.
@@ -85,7 +85,7 @@ function mirrorOf(done: readonly Step[], way: MoveWay, sinceSeconds: number): Mo
     (step): step is StepOf<'open-node'> =>
       step.kind === 'open-node' && step.options['node-name'] === start.target,
   );
-  const path = present(localPath(twin.source), 'a move goes to files');
+  const path = pathOf(twin);
   const made = done.find(
     (step): step is StepOf<'create-image'> => step.kind === 'create-image' && step.path === path,
   );
@@ -114,7 +114,6 @@ export function rolesOfMove({ plan }: OpenMove, sinceSeconds: number): readonly 
   const domain = { domain: plan.domain, domainName: plan.domainName, sinceSeconds };
   const { ways } = present(plan.move, 'a move that waits knows its ways');
   return ways.flatMap((way): readonly ImageRole[] => {
-    const pathOf = (layer: Layer): string => present(localPath(layer.source), 'a move is of files');
     const role = { ...domain, target: way.target, live: pathOf(newest(way).source) };
     const sealed = [...way.epochs.slice(0, -1).map(({ source }) => source), ...way.from];
     const unfinished = [...way.epochs.map(({ twin }) => twin), ...way.to];

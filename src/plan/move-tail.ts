@@ -47,13 +47,16 @@ export const newest = ({ epochs }: MoveWay): Epoch =>
 const oldest = ({ epochs }: MoveWay): Epoch =>
   present(epochs[0], 'a move has an epoch from its beginning');
 const topCopy = ({ to }: MoveWay): Layer => present(to[0], 'a chain is never empty');
-const pathOf = (layer: Layer): string => present(localPath(layer.source), 'a move is of files');
+export const pathOf = (layer: Layer): string =>
+  present(localPath(layer.source), 'a move is of files');
 
-const sources = (way: MoveWay): readonly Layer[] => [
+/** The chain that the guest is on, active first, until the disks switch. */
+export const sources = (way: MoveWay): readonly Layer[] => [
   ...way.epochs.map(({ source }) => source).toReversed(),
   ...way.from,
 ];
-const twins = ({ epochs }: MoveWay): readonly Layer[] =>
+/** What its mirrors made at the destination, newest first; over the copies once they are whole. */
+export const twins = ({ epochs }: MoveWay): readonly Layer[] =>
   epochs.map(({ twin }) => twin).toReversed();
 
 const jobOf = (way: MoveWay): string => copyJobId(way.target, newest(way).twin);

@@ -3,7 +3,7 @@
 import type { Image } from '../block/layer.js';
 import { localPath, sameSource, showSource } from '../block/layer.js';
 import type { Disk, DiskMirror } from '../domain/disk.js';
-import type { Change, DomainRecord } from '../domain/record.js';
+import type { Change, DomainRecord, OwedMirror } from '../domain/record.js';
 import { present } from '../std/assert.js';
 import { topOf } from './overlay.js';
 
@@ -38,24 +38,38 @@ export function staleRoles(
 }
 
 /** The destination of a mirror that ended without a switch is not to be opened by mistake (law 13). */
-export function abandoned(
-  request: { readonly record: DomainRecord; readonly nowSeconds: number },
+export const abandoned = (
+  { record, nowSeconds }: { readonly record: DomainRecord; readonly nowSeconds: number },
   { disk, mirror }: { readonly disk: Disk; readonly mirror: DiskMirror },
+): readonly Change[] =>
+  unfinished(record, {
+    target: disk.target,
+    source: topOf(disk).source,
+    image: mirror.image,
+    sinceSeconds: nowSeconds,
+  });
+
+/** The same of one that is owed: `source` is what it mirrored. */
+export function unfinished(
+  { uuid: domain, name: domainName }: { readonly uuid: string; readonly name: string },
+  {
+    target,
+    source,
+    image,
+    sinceSeconds,
+  }: Pick<OwedMirror, 'source' | 'image' | 'sinceSeconds'> & { readonly target: string },
 ): readonly Change[] {
-  const path = localPath(mirror.image.source);
+  const path = localPath(image.source);
   if (path === null) return [];
-  return [
-    {
-      change: 'role',
-      role: {
-        path,
-        role: 'unfinished',
-        domain: request.record.uuid,
-        domainName: request.record.name,
-        target: disk.target,
-        live: showSource(topOf(disk).source),
-        sinceSeconds: request.nowSeconds,
-      },
-    },
-  ];
+  const live = showSource(source);
+  const role = {
+    path,
+    role: 'unfinished',
+    domain,
+    domainName,
+    target,
+    live,
+    sinceSeconds,
+  } as const;
+  return [{ change: 'role', role }];
 }

@@ -4,7 +4,7 @@
 
 import type { PathFacts } from '../block/facts.js';
 import type { Layer } from '../block/layer.js';
-import { formatNode, localPath } from '../block/layer.js';
+import { formatNode } from '../block/layer.js';
 import { blockdevOptions } from '../block/node.js';
 import type { DiskMirror } from '../domain/disk.js';
 import type { Change, DomainRecord, LiveRecord } from '../domain/record.js';
@@ -13,7 +13,7 @@ import { StateError } from '../std/errors.js';
 import { mirrorsOf } from './mirror-end.js';
 import type { OpenMove } from './move-again.js';
 import type { Epoch, MoveData, MoveWay } from './move-tail.js';
-import { moveTail, newest, twinOptions } from './move-tail.js';
+import { moveTail, newest, pathOf, sources, twinOptions, twins } from './move-tail.js';
 import { copyJobId, filterNode } from './overlay.js';
 import { isRefusal, needLive, refuse } from './refuse.js';
 import type { Plan, Refusal, RotateDisk, SnapshotDisk, Step, StepOf } from './step.js';
@@ -24,8 +24,6 @@ export interface Rotate {
   /** What was seen at the paths that it would make (`rotatedPaths`). */
   readonly files: ReadonlyMap<string, PathFacts>;
 }
-
-const pathOf = (layer: Layer): string => present(localPath(layer.source), 'a move is of files');
 
 /** Where the next epoch of a disk goes: beside the last one, on both sides. */
 export function rotatedPaths(way: MoveWay): readonly [string, string] {
@@ -189,17 +187,12 @@ function chainChanges(
     ...turns.map(({ before, epoch }): Change => ({
       change: 'chain',
       target: before.target,
-      images: [epoch.source, ...sourcesNow(before)],
+      images: [epoch.source, ...sources(before)],
       was: newest(before).source.source,
     })),
     { change: 'next-index', nextIndex: Math.max(nextIndex, live.nextIndex) },
   ];
 }
-
-const sourcesNow = (way: MoveWay): readonly Layer[] => [
-  ...way.epochs.map(({ source }) => source).toReversed(),
-  ...way.from,
-];
 
 function mirrorChange({ before, epoch }: Turn): Change {
   const { jobId, filter } = mirrorOf({ before, after: before, epoch });
@@ -207,7 +200,7 @@ function mirrorChange({ before, epoch }: Turn): Change {
     job: 'copy',
     ready: 'no',
     image: epoch.twin,
-    backing: [...before.epochs.map(({ twin }) => twin).toReversed(), ...before.from],
+    backing: [...twins(before), ...before.from],
     jobId,
   };
   const { target } = before;
@@ -243,7 +236,7 @@ function replan(
       reverts: turns.map(({ before, epoch }) => ({
         change: 'chain' as const,
         target: before.target,
-        images: sourcesNow(before),
+        images: sources(before),
         was: epoch.source.source,
       })),
     },

@@ -98,3 +98,12 @@ export async function nothingLost(
   const verdict = await verifyChains(images, { acked, state, writer: resuming });
   assert.ok(verdict.ok, `${images.join(' ')}: ${JSON.stringify(verdict)}`);
 }
+
+/** Ends the guest; the images that its domain named have everything, and it never came up with less. */
+export async function endsWell(lab: Lab, guest: LabGuest): Promise<void> {
+  await writeMore(guest);
+  const live = await sources(lab);
+  await lab.mustVirsh('destroy', 'vm1');
+  await nothingLost(guest, live);
+  assert.deepEqual(guest.serial.setbacks, []);
+}

@@ -10,31 +10,12 @@ import { until } from '../../src/std/deadline.js';
 import { FailingDisk } from '../lib/failing-disk.js';
 import type { FerrydOptions } from '../lib/ferryd.js';
 import { withLab, type Lab, type LabGuest } from '../lib/lab.js';
+import { endsWell, running as guestRuns, sources } from '../lib/mirrored.js';
 import { fill, inMounts, small, whereRuns } from '../lib/mounts.js';
-import { verifyChains } from '../lib/verify.js';
-
-const writer = { resume: 1 };
 
 async function running(lab: Lab, options: FerrydOptions): Promise<LabGuest> {
   await lab.ferryd(options);
-  const guest = await lab.guest({ name: 'vm1', writer });
-  await lab.mustVirsh('define', guest.xmlFile);
-  await lab.mustVirsh('start', 'vm1');
-  await guest.serial.waitAcked(100);
-  return guest;
-}
-
-const sources = async (lab: Lab): Promise<readonly string[]> =>
-  (await lab.mustVirsh('domblklist', 'vm1')).match(/\/\S+/g) ?? [];
-
-async function nothingLost(lab: Lab, guest: LabGuest): Promise<void> {
-  await guest.serial.waitProgress();
-  const live = await sources(lab);
-  await lab.mustVirsh('destroy', 'vm1');
-  const acked = guest.serial.acked();
-  const verdict = await verifyChains(live, { acked, state: 'crashed', writer });
-  assert.ok(verdict.ok, JSON.stringify(verdict));
-  assert.deepEqual(guest.serial.setbacks, []);
+  return await guestRuns(lab, 1);
 }
 
 interface Shown {
@@ -81,7 +62,7 @@ test('the disk fills up: verbs say so, the guest goes on, and with room again th
     await lab.daemons[0]?.waitLog('the journal is well again');
     await lab.mustFerry('move', 'vm1', 'vda', '--to', lab.b);
     assert.deepEqual(await sources(lab), [join(lab.b, 'vm1-vda.qcow2')]);
-    await nothingLost(lab, guest);
+    await endsWell(lab, guest);
     assert.ok(isTheDaemon(lab));
   });
 });
@@ -106,7 +87,7 @@ test('a guest that ends while nothing can be written is known to have ended afte
         : null;
     await until(gone, 20_000, 'its end is known');
     await lab.mustVirsh('start', 'vm1');
-    await nothingLost(lab, guest);
+    await endsWell(lab, guest);
   });
 });
 
@@ -145,7 +126,7 @@ for (const [code, first] of [
       }
       t.diagnostic(outcomes.join(', '));
       assert.ok(outcomes.length > 4, 'the disk failed where the move was under way');
-      await nothingLost(lab, guest);
+      await endsWell(lab, guest);
       assert.ok(isTheDaemon(lab));
     });
   });

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
 import type { OperationView } from '../../src/host/ferry-host.js';
@@ -11,39 +11,16 @@ import { readJournalCopy } from '../../src/host/doctor/journal-copy.js';
 import { present } from '../../src/std/assert.js';
 import { until } from '../../src/std/deadline.js';
 import { withLab, type Lab, type LabGuest } from '../lib/lab.js';
-import { killQemu, nothingLost, resuming, sources, writeMore } from '../lib/mirrored.js';
-import { must } from '../lib/process.js';
+import { killQemu, nothingLost, sources, writeMore } from '../lib/mirrored.js';
+import { beginMove, heavyGuest, operation } from '../lib/moves.js';
 
 const MIB = 1024 * 1024;
 const chatty = { args: ['--log-level', 'debug'] };
 
-/** A guest whose disk has `ballastMiB` of data besides what it writes, so that a copy takes as long as it is told to. */
-async function heavy(lab: Lab, ballastMiB: number): Promise<LabGuest> {
-  const guest = await lab.guest({ name: 'vm1', disks: 1, sizeMiB: 512, writer: resuming });
-  const image = present(guest.files[0], 'it has one disk');
-  const write = `write -P 165 64M ${ballastMiB}M`;
-  await must(join(dirname(lab.qemu.img), 'qemu-io'), ['-f', 'qcow2', '-c', write, image]);
-  await lab.ferryd(chatty);
-  await lab.mustVirsh('define', guest.xmlFile);
-  await lab.mustVirsh('start', 'vm1');
-  await guest.serial.waitAcked(300);
-  return guest;
-}
-
-async function begin(lab: Lab, ...options: readonly string[]): Promise<number> {
-  const args = ['move', 'vm1', 'vda', '--to', lab.b, '--detach', '--json', ...options];
-  const { id } = JSON.parse(await lab.mustFerry(...args)) as { id: number }; // our own CLI
-  return id;
-}
-
-async function show(lab: Lab, id: number): Promise<OperationView> {
-  return JSON.parse(await lab.mustFerry('ops', 'show', String(id), '--json')) as OperationView; // our own CLI
-}
-
 /** Its copy has done so much, as a part of all that it has to do. */
 async function untilCopied(lab: Lab, id: number, part: number): Promise<void> {
   const look = async (): Promise<true | null> => {
-    const { progress, status } = await show(lab, id);
+    const { progress, status } = await operation(lab, id);
     assert.equal(status, 'running');
     if (progress === null || progress.totalBytes === 0n) return null;
     return Number(progress.doneBytes) >= part * Number(progress.totalBytes) ? true : null;
@@ -70,7 +47,7 @@ async function rotateAndKill(lab: Lab, id: number): Promise<void> {
 /** The move has ended well, and everything is where it belongs. */
 async function arrived(lab: Lab, guest: LabGuest, id: number): Promise<void> {
   await lab.mustFerry('ops', 'wait', String(id));
-  const { status } = await show(lab, id);
+  const { status } = await operation(lab, id);
   assert.equal(status, 'committed');
   const image = join(lab.b, 'vm1-vda.qcow2');
   assert.deepEqual(await sources(lab), [image]);
@@ -93,8 +70,8 @@ async function copyOf(lab: Lab, id: number) {
 
 test('ferryd is killed in the middle of a base copy, twice: the next one copies what is missing', async (t) => {
   await withLab('long-copy', async (lab) => {
-    const guest = await heavy(lab, 160);
-    const id = await begin(lab, '--bandwidth', '12M');
+    const guest = await heavyGuest(lab, 160, chatty);
+    const id = await beginMove(lab, '--bandwidth', '12M');
     await untilCopied(lab, id, 0.3);
     await again(lab);
     await untilCopied(lab, id, 0.6);
@@ -129,8 +106,8 @@ async function untilLayers(lab: Lab, count: number): Promise<void> {
 
 test('the live layer of a long move is rotated by its size and by request, over the death of ferryd', async (t) => {
   await withLab('long-rotate', async (lab) => {
-    const guest = await heavy(lab, 160);
-    const id = await begin(lab, '--bandwidth', '8M', '--rotate', '1M');
+    const guest = await heavyGuest(lab, 160, chatty);
+    const id = await beginMove(lab, '--bandwidth', '8M', '--rotate', '1M');
     await untilLayers(lab, 3);
     await rotateAndKill(lab, id);
     const before = (await layers(lab)).length;
@@ -149,8 +126,8 @@ test('the live layer of a long move is rotated by its size and by request, over 
 
 test('QEMU is killed when most of a rotated move is done: the next start takes it up, and no copy begins anew', async () => {
   await withLab('long-death', async (lab) => {
-    const guest = await heavy(lab, 96);
-    const id = await begin(lab, '--bandwidth', '12M');
+    const guest = await heavyGuest(lab, 96, chatty);
+    const id = await beginMove(lab, '--bandwidth', '12M');
     await untilLayersReady(lab, id);
     await untilCopied(lab, id, 0.8);
     await killQemu(lab);

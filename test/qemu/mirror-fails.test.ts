@@ -8,6 +8,7 @@ import { test } from 'node:test';
 import { until } from '../../src/std/deadline.js';
 import { Interposer, type Refuse } from '../lib/interposer.js';
 import { withLab, type Lab, type LabGuest } from '../lib/lab.js';
+import { sources } from '../lib/mirrored.js';
 import { run } from '../lib/process.js';
 import { cannotMount, cannotServe, HangingFile, SmallStorage } from '../lib/storage.js';
 import { verifyChains } from '../lib/verify.js';
@@ -47,9 +48,6 @@ async function snapshotFile(lab: Lab, named: readonly string[] = targets): Promi
   );
   return file;
 }
-
-const sources = async (lab: Lab): Promise<readonly string[]> =>
-  (await lab.mustVirsh('domblklist', 'vm1')).match(/\/\S+/g) ?? [];
 
 async function nodes(lab: Lab): Promise<readonly string[]> {
   const query = '{"execute":"query-named-block-nodes","arguments":{"flat":true}}';
@@ -106,11 +104,13 @@ const noWayBack: Refuse = (command) =>
     ? 'commit is refused (struck by the test)'
     : secondMirror(command);
 
-async function halfDone(lab: Lab, { guest, qmp }: Interposed): Promise<void> {
+/** The number of the operation that stays. */
+async function halfDone(lab: Lab, { guest, qmp }: Interposed): Promise<string> {
   qmp.refuse = noWayBack;
   const refused = await lab.virsh('snapshot-create', 'vm1', await snapshotFile(lab));
   const [one, two] = targets.map((target, i) => `${lab.a}/${target}.snap over ${guest.files[i]}`);
   assert.match(refused.stderr, /No space left on device \(struck by the test\)/);
+  const [, number = ''] = /'ferry ops resolve (\d+) --back'/.exec(refused.stderr) ?? [];
   assert.ok(
     refused.stderr.includes(
       `the new layers stay in use and nothing is lost: ${one}, ${two}; to collapse them`,
@@ -121,6 +121,7 @@ async function halfDone(lab: Lab, { guest, qmp }: Interposed): Promise<void> {
   assert.deepEqual(await sources(lab), layers);
   assert.match(await lab.mustFerry('ops'), /attention/);
   await guest.serial.waitAcked(guest.serial.acked() + 200);
+  return number;
 }
 
 test('and when the way back fails too, the error says that the layers stay and how they go', async () => {
@@ -128,7 +129,7 @@ test('and when the way back fails too, the error says that the layers stay and h
     const bench = await interposed(lab);
     await using qmp = bench.qmp;
     const [xml, open] = [await lab.mustVirsh('dumpxml', 'vm1'), await nodes(lab)];
-    await halfDone(lab, bench);
+    const number = await halfDone(lab, bench);
     // Nothing is built on top of what is half done.
     const second = await lab.virsh('snapshot-create-as', 'vm1', 's2', '--disk-only');
     assert.match(second.stderr, /operation is not valid: operation \d+ .* is half done and waits/);
@@ -137,8 +138,7 @@ test('and when the way back fails too, the error says that the layers stay and h
 
     // What the error told to do.
     qmp.refuse = () => null;
-    await lab.daemons.at(-1)?.kill9();
-    await lab.ferryd();
+    await lab.mustFerry('ops', 'resolve', number, '--back');
     const settled = async (): Promise<true | null> =>
       (await lab.mustFerry('ops', '--json')).trim() === '[]' ? true : null;
     await until(settled, 60_000, 'the layers are collapsed');

@@ -6,8 +6,8 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
-import { until } from '../../src/std/deadline.js';
 import { withLab, type Lab, type LabGuest } from '../lib/lab.js';
+import { running as guestRuns, sources, untilReady, writeMore } from '../lib/mirrored.js';
 import { verifyChains } from '../lib/verify.js';
 
 const writer = { resume: 1 };
@@ -18,14 +18,7 @@ async function running(
   kind: 'persistent' | 'transient' = 'persistent',
 ): Promise<LabGuest> {
   await lab.ferryd();
-  const guest = await lab.guest({ name: 'vm1', disks, writer });
-  if (kind === 'transient') await lab.mustVirsh('create', guest.xmlFile);
-  else {
-    await lab.mustVirsh('define', guest.xmlFile);
-    await lab.mustVirsh('start', 'vm1');
-  }
-  await guest.serial.waitAcked(300);
-  return guest;
+  return await guestRuns(lab, disks, kind);
 }
 
 const targets = ['vda', 'vdb', 'vdc'];
@@ -49,19 +42,6 @@ async function snapshotFile(
     change(`<domainsnapshot><name>s1</name><disks>${list.join('')}</disks></domainsnapshot>`),
   );
   return file;
-}
-
-async function untilReady(lab: Lab, disks: number): Promise<void> {
-  const look = async (): Promise<true | null> =>
-    (await lab.mustVirsh('dumpxml', 'vm1')).match(/ready='yes'/g)?.length === disks ? true : null;
-  await until(look, 60_000, 'mirrors READY');
-}
-
-const sources = async (lab: Lab): Promise<readonly string[]> =>
-  (await lab.mustVirsh('domblklist', 'vm1')).match(/\/\S+/g) ?? [];
-
-async function writeMore(guest: LabGuest): Promise<void> {
-  await guest.serial.waitAcked(guest.serial.acked() + 300);
 }
 
 /** Ends the guest and asks the verifier about `images`. */

@@ -8,9 +8,10 @@ import { test } from 'node:test';
 
 import { present } from '../../src/std/assert.js';
 import { until } from '../../src/std/deadline.js';
-import type { Lab, LabGuest } from '../lib/lab.js';
+import type { Lab } from '../lib/lab.js';
 import { withLab } from '../lib/lab.js';
 import {
+  endsWell,
   killQemu,
   nothingLost,
   qemuPid,
@@ -19,15 +20,10 @@ import {
   untilOff,
   writeMore,
 } from '../lib/mirrored.js';
+import { operation } from '../lib/moves.js';
 import { killNow } from '../lib/process.js';
 
 const chatty = { args: ['--log-level', 'debug'] };
-
-interface Operation {
-  readonly id: number;
-  readonly status: string;
-  readonly steps: readonly { readonly kind: string; readonly mark: string }[];
-}
 
 /** Begins a move, and kills QEMU while the base is copied. The daemon's own log tells when: everything else is too slow. */
 async function moveAndKill(lab: Lab, disks: readonly string[]): Promise<number> {
@@ -42,30 +38,18 @@ async function moveAndKill(lab: Lab, disks: readonly string[]): Promise<number> 
   ).then(() => killNow(pid));
   const move = JSON.parse(
     await lab.mustFerry('move', 'vm1', ...disks, '--to', lab.b, '--detach', '--json'),
-  ) as Operation; // our own CLI
+  ) as { id: number }; // our own CLI
   await copying;
   await untilOff(lab);
   return move.id;
 }
 
-const show = async (lab: Lab, id: number): Promise<Operation> =>
-  JSON.parse(await lab.mustFerry('ops', 'show', String(id), '--json')) as Operation; // our own CLI
-
 async function untilStatus(lab: Lab, id: number, wanted: RegExp): Promise<string> {
   const look = async (): Promise<string | null> => {
-    const { status } = await show(lab, id);
+    const { status } = await operation(lab, id);
     return wanted.test(status) ? status : null;
   };
   return await until(look, 60_000, `operation ${id} is ${wanted.source}`);
-}
-
-/** Ends the guest; what the domain named is right. */
-async function ends(lab: Lab, guest: LabGuest): Promise<void> {
-  await writeMore(guest);
-  const live = await sources(lab);
-  await lab.mustVirsh('destroy', 'vm1');
-  await nothingLost(guest, live);
-  assert.deepEqual(guest.serial.setbacks, []);
 }
 
 const arrived = (lab: Lab, disks: number): readonly string[] =>
@@ -84,7 +68,7 @@ test('QEMU dies during a move of two disks: the move waits, and the next start f
     await lab.mustFerry('ops', 'wait', String(id));
     assert.deepEqual(await sources(lab), arrived(lab, 2));
     assert.deepEqual((await readdir(lab.b)).toSorted(), ['vm1-vda.qcow2', 'vm1-vdb.qcow2']);
-    await ends(lab, guest);
+    await endsWell(lab, guest);
   });
 });
 
@@ -105,7 +89,7 @@ test('QEMU and the daemon die during a move, twice: it still arrives, and nothin
     await lab.mustFerry('ops', 'wait', String(id));
     assert.deepEqual(await sources(lab), arrived(lab, 1));
     assert.deepEqual(await readdir(lab.b), ['vm1-vda.qcow2']);
-    await ends(lab, guest);
+    await endsWell(lab, guest);
   });
 });
 
@@ -123,7 +107,7 @@ test('a move that waits can be cancelled, and everything is as it was', async ()
     assert.match(await lab.mustFerry('list', '--all'), /vm1 +shut off +vda *$/m);
     await nothingLost(guest, guest.files);
     await lab.mustVirsh('start', 'vm1');
-    await ends(lab, guest);
+    await endsWell(lab, guest);
   });
 });
 
@@ -138,13 +122,13 @@ test('the destination of a move that waits is gone: start is refused, or runs an
     assert.match(refused.stderr, /mirror of vda cannot be taken up: .* is not there/);
     await lab.mustFerry('start', 'vm1', '--mirror-later');
     await writeMore(guest);
-    assert.equal((await show(lab, id)).status, 'waiting');
+    assert.equal((await operation(lab, id)).status, 'waiting');
     const again = await lab.ferry('move', 'vm1', 'vda', '--to', lab.b);
     assert.notEqual(again.code, 0, 'one move of a disk at a time');
     await rename(`${lab.b}.away`, lab.b);
     await untilStatus(lab, id, /committed/);
     assert.deepEqual(await sources(lab), arrived(lab, 1));
-    await ends(lab, guest);
+    await endsWell(lab, guest);
   });
 });
 
@@ -178,6 +162,6 @@ test('a transient domain that is created again on its live image takes its move 
     assert.equal(live.code, 0, live.stderr);
     await lab.mustFerry('ops', 'wait', String(id));
     assert.deepEqual(await sources(lab), arrived(lab, 1));
-    await ends(lab, guest);
+    await endsWell(lab, guest);
   });
 });

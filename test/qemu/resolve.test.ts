@@ -3,34 +3,18 @@
 
 import assert from 'node:assert/strict';
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
-import type { OperationView } from '../../src/host/ferry-host.js';
 import { present } from '../../src/std/assert.js';
 import { until } from '../../src/std/deadline.js';
 import { withLab, type Lab, type LabGuest } from '../lib/lab.js';
-import { nothingLost, resuming, writeMore } from '../lib/mirrored.js';
-import { must } from '../lib/process.js';
+import { nothingLost, writeMore } from '../lib/mirrored.js';
+import { beginMove, heavyGuest, operation } from '../lib/moves.js';
 
-/** Data behind what the guest writes to; at that speed it is copied in some seconds. */
-const ballast = 'write -P 165 64M 96M';
+/** Ballast, and how fast it is copied: some seconds. */
+const ballastMiB = 96;
 const bandwidth = '16M';
-
-async function running(lab: Lab): Promise<LabGuest> {
-  const guest = await lab.guest({ name: 'vm1', disks: 1, sizeMiB: 512, writer: resuming });
-  const image = present(guest.files[0], 'it has one disk');
-  await must(join(dirname(lab.qemu.img), 'qemu-io'), ['-f', 'qcow2', '-c', ballast, image]);
-  await lab.ferryd();
-  await lab.mustVirsh('define', guest.xmlFile);
-  await lab.mustVirsh('start', 'vm1');
-  await guest.serial.waitAcked(300);
-  return guest;
-}
-
-async function show(lab: Lab, id: number): Promise<OperationView> {
-  return JSON.parse(await lab.mustFerry('ops', 'show', String(id), '--json')) as OperationView; // our own CLI
-}
 
 /** What is at the place of a storage that went away. */
 const instead = {
@@ -40,20 +24,9 @@ const instead = {
 
 /** A move of which nobody can tell how far its copy came: `there` is where its destination was. */
 async function stuckMove(lab: Lab, there: keyof typeof instead): Promise<number> {
-  const args = [
-    'move',
-    'vm1',
-    'vda',
-    '--to',
-    lab.b,
-    '--bandwidth',
-    bandwidth,
-    '--detach',
-    '--json',
-  ];
-  const { id } = JSON.parse(await lab.mustFerry(...args)) as { id: number }; // our own CLI
+  const id = await beginMove(lab, '--bandwidth', bandwidth);
   const isHalfDone = async (): Promise<true | null> => {
-    const { progress } = await show(lab, id);
+    const { progress } = await operation(lab, id);
     return progress !== null && 3 * Number(progress.doneBytes) > Number(progress.totalBytes)
       ? true
       : null;
@@ -64,7 +37,7 @@ async function stuckMove(lab: Lab, there: keyof typeof instead): Promise<number>
   await instead[there](lab.b);
   await lab.ferryd();
   const waits = async (): Promise<true | null> =>
-    (await show(lab, id)).status === 'attention' ? true : null;
+    (await operation(lab, id)).status === 'attention' ? true : null;
   await until(waits, 60_000, 'the move waits for a person');
   return id;
 }
@@ -82,9 +55,9 @@ async function ends(lab: Lab, guest: LabGuest, image: string): Promise<void> {
 
 test('a move whose storage went away waits for a person, and goes on when he says so', async () => {
   await withLab('resolve-forward', async (lab) => {
-    const guest = await running(lab);
+    const guest = await heavyGuest(lab, ballastMiB);
     const id = await stuckMove(lab, 'an empty mount point');
-    const stuck = await show(lab, id);
+    const stuck = await operation(lab, id);
     assert.match(
       stuck.story.waitsFor ?? '',
       /\.part, is gone; is its storage mounted\?; it cannot be told whether step \d+ \(copy-image\)/,
@@ -100,12 +73,12 @@ test('a move whose storage went away waits for a person, and goes on when he say
     // Nothing is mended, so nothing can be told: it stays as it is.
     const early = await lab.ferry('ops', 'resolve', String(id), '--forward');
     assert.equal(early.code, 7, early.stderr);
-    assert.equal((await show(lab, id)).status, 'attention');
+    assert.equal((await operation(lab, id)).status, 'attention');
 
     await isBack(lab);
     const resolved = await lab.ferry('ops', 'resolve', String(id), '--forward');
     assert.equal(resolved.code, 0, resolved.stderr);
-    const done = await show(lab, id);
+    const done = await operation(lab, id);
     assert.equal(done.status, 'committed');
     assert.deepEqual(
       done.story.said.map(({ text }) => text),
@@ -122,12 +95,12 @@ test('a move whose storage went away waits for a person, and goes on when he say
 
 test('the same move is taken back when a person says so, and leaves nothing', async () => {
   await withLab('resolve-back', async (lab) => {
-    const guest = await running(lab);
+    const guest = await heavyGuest(lab, ballastMiB);
     const id = await stuckMove(lab, 'something else');
     await isBack(lab);
     const resolved = await lab.ferry('ops', 'resolve', String(id), '--back');
     assert.equal(resolved.code, 0, resolved.stderr);
-    const undone = await show(lab, id);
+    const undone = await operation(lab, id);
     assert.equal(undone.status, 'rolled-back');
     assert.match(undone.reason ?? '', /^rolled back by .*uid \d+/);
     assert.deepEqual(await readdir(lab.b), []);

@@ -3,6 +3,7 @@
 
 import type { StepOf } from '../../plan/step.js';
 import type { Monitor } from '../../qmp/monitor.js';
+import type { Job } from '../../qmp/jobs.js';
 import { queryJobs, waitJob, waitJobs } from '../../qmp/jobs.js';
 import { BusyError, QemuError, StateError } from '../../std/errors.js';
 import type { Effect, EffectContext } from '../effect.js';
@@ -159,17 +160,33 @@ async function seal(monitor: Monitor, jobId: string): Promise<void> {
   // What an error paused is no exact point in time, and QEMU ends it by force only.
   const isWhole = job.block?.ready === true && job.block['io-status'] === 'ok';
   if (!isWhole || job.info.status === 'concluded') return await cancel(monitor, jobId);
-  await monitor.execute('block-job-cancel', { device: jobId });
   try {
-    // With auto-finalize off a soft end stops at `pending` and holds the guest's writes there: finalize at once.
-    const jobs = await waitJobs(monitor, [jobId], ['pending', 'concluded'], SEAL_TIMEOUT_MS);
-    if (jobs.get(jobId)?.info.status === 'pending')
-      await monitor.execute('job-finalize', { id: jobId });
-    await waitJob(monitor, jobId, ['concluded'], END_TIMEOUT_MS);
+    await endSoftly(monitor, [jobId], SEAL_TIMEOUT_MS);
   } catch (error) {
     if (!(error instanceof BusyError)) throw error;
   }
   await cancel(monitor, jobId);
+}
+
+/**
+ * Ends READY mirrors without force, which leaves each target complete; how they ended. With auto-finalize off a soft end
+ * stops at `pending` and holds the guest's writes there, so it is finalized at once.
+ *
+ * @throws {BusyError} one takes longer than `timeoutMs` to come to its end.
+ */
+export async function endSoftly(
+  monitor: Monitor,
+  ids: readonly string[],
+  timeoutMs: number,
+): Promise<ReadonlyMap<string, Job>> {
+  const jobs = await queryJobs(monitor);
+  for (const id of ids)
+    if (jobs.get(id)?.block?.ready === true && jobs.get(id)?.info.status !== 'pending')
+      await monitor.execute('block-job-cancel', { device: id });
+  const ended = await waitJobs(monitor, ids, ['pending', 'concluded'], timeoutMs);
+  for (const id of ids)
+    if (ended.get(id)?.info.status === 'pending') await monitor.execute('job-finalize', { id });
+  return await waitJobs(monitor, ids, ['concluded'], timeoutMs);
 }
 
 export const dismissJobs: Effect<StepOf<'dismiss-jobs'>, DomainWorld> = {

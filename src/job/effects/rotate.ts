@@ -8,14 +8,14 @@
 // pivot it can be entered again at any point: it looks where it is and goes on.
 
 import type { RotateDisk, StepOf } from '../../plan/step.js';
-import { queryJobs, waitJobs } from '../../qmp/jobs.js';
+import { queryJobs } from '../../qmp/jobs.js';
 import type { Monitor } from '../../qmp/monitor.js';
 import { QemuError, StateError } from '../../std/errors.js';
 import type { Effect, EffectContext } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 import { ifAlive, needMonitor } from '../world.js';
 import { recreateImage } from './images.js';
-import { cancel, startMirror } from './jobs.js';
+import { cancel, endSoftly, startMirror } from './jobs.js';
 import { close, nodesOf, rootsOf } from './nodes.js';
 import { checkHealth, notePauseFrom, resumeIfRunning } from './pivot.js';
 import { commitBack, commitBackWithoutQemu } from './snapshot.js';
@@ -89,10 +89,7 @@ async function sealAndSnapshot(
     );
   notePauseFrom(monitor);
   await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
-  await endSoftly(
-    monitor,
-    disks.map(({ sealed }) => sealed.mirror.jobId),
-  );
+  await endMirrors(monitor, disks);
   await monitor.execute('transaction', {
     actions: disks.map(({ snapshot: { node, overlay } }) => ({
       type: 'blockdev-snapshot' as const,
@@ -125,16 +122,10 @@ async function checkMirrors(
   );
 }
 
-/** Each target equals its source afterwards; with auto-finalize off a soft end stops at `pending`. */
-async function endSoftly(monitor: Monitor, ids: readonly string[]): Promise<void> {
-  const jobs = await queryJobs(monitor);
-  for (const id of ids)
-    if (jobs.get(id)?.block?.ready === true && jobs.get(id)?.info.status !== 'pending')
-      await monitor.execute('block-job-cancel', { device: id });
-  const ended = await waitJobs(monitor, ids, ['pending', 'concluded'], SEAL_TIMEOUT_MS);
-  for (const id of ids)
-    if (ended.get(id)?.info.status === 'pending') await monitor.execute('job-finalize', { id });
-  const over = await waitJobs(monitor, ids, ['concluded'], SEAL_TIMEOUT_MS);
+/** Each target equals its source afterwards. */
+async function endMirrors(monitor: Monitor, disks: readonly RotateDisk[]): Promise<void> {
+  const ids = disks.map(({ sealed }) => sealed.mirror.jobId);
+  const over = await endSoftly(monitor, ids, SEAL_TIMEOUT_MS);
   const failed = ids.find((id) => over.get(id)?.info.error !== undefined);
   if (failed !== undefined)
     throw new QemuError(

@@ -3,14 +3,14 @@
 
 import type { Change, FileStamp } from '../../domain/record.js';
 import type { SealDisk, StepOf } from '../../plan/step.js';
-import { queryJobs, waitJobs } from '../../qmp/jobs.js';
+import { queryJobs } from '../../qmp/jobs.js';
 import type { Monitor } from '../../qmp/monitor.js';
 import { within } from '../../std/deadline.js';
 import type { Effect } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 import { ifAlive } from '../world.js';
 import { neverUndone } from './images.js';
-import { cancel } from './jobs.js';
+import { cancel, endSoftly } from './jobs.js';
 import { close } from './nodes.js';
 import { checkHealth } from './pivot.js';
 
@@ -44,14 +44,7 @@ async function sealAll(
   await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
   const jobs = await queryJobs(monitor);
   const ids = disks.map((disk) => disk.jobId).filter((id) => jobs.has(id));
-  for (const id of ids)
-    if (jobs.get(id)?.block?.ready === true && jobs.get(id)?.info.status !== 'pending')
-      await monitor.execute('block-job-cancel', { device: id });
-  // With auto-finalize off a soft end stops at `pending`.
-  const ended = await waitJobs(monitor, ids, ['pending', 'concluded'], SEAL_TIMEOUT_MS);
-  for (const id of ids)
-    if (ended.get(id)?.info.status === 'pending') await monitor.execute('job-finalize', { id });
-  await waitJobs(monitor, ids, ['concluded'], SEAL_TIMEOUT_MS);
+  await endSoftly(monitor, ids, SEAL_TIMEOUT_MS);
 }
 
 const STOP_TIMEOUT_MS = 15_000;

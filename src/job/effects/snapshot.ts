@@ -32,7 +32,7 @@ export const snapshot: Effect<StepOf<'snapshot'>, DomainWorld> = {
       await ifAlive(world, (monitor) => commitBack(monitor, disks, world, context));
       if ((await world.monitor()) === null) await commitBackWithoutQemu(disks, world);
     } catch (error) {
-      throw layersStay(disks, error);
+      throw layersStay(disks, context.operation, error);
     }
   },
   async probe({ disks }, world) {
@@ -46,11 +46,11 @@ export const snapshot: Effect<StepOf<'snapshot'>, DomainWorld> = {
 };
 
 /** Design §4: who asked for the snapshot has to know that its layers stay, and how they go. */
-function layersStay(disks: readonly SnapshotDisk[], cause: unknown): QemuError {
+function layersStay(disks: readonly SnapshotDisk[], operation: number, cause: unknown): QemuError {
   const layers = disks.map(({ overlayPath, base }) => `${overlayPath} over ${base.path}`);
   return new QemuError(
     `${messageOf(cause)}; the new layers stay in use and nothing is lost: ${layers.join(', ')}; ` +
-      `to collapse them, mend the cause and restart ferryd, which commits them down and removes them`,
+      `to collapse them, mend the cause, then 'ferry ops resolve ${operation} --back' commits them down and removes them`,
     { cause },
   );
 }

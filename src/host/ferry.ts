@@ -94,14 +94,12 @@ function domainVerbs(host: Host, version: string): Pick<FerryHost, DomainVerbs> 
         }),
       ),
     async seal(name, { timeoutSeconds }) {
-      const { uuid, name: known } = host.resolve(name);
-      const before = summary(host.resolve(name));
-      await sealDomain(host, uuid, timeoutSeconds * 1000);
-      const after = host.known.find(uuid);
+      const record = host.resolve(name);
+      const before = summary(record);
+      await sealDomain(host, record.uuid, timeoutSeconds * 1000);
+      const after = host.known.find(record.uuid);
       // A transient one is gone.
-      return after === null
-        ? { ...before, name: known, id: null, state: 'shutoff' }
-        : summary(after);
+      return after === null ? { ...before, id: null, state: 'shutoff' } : summary(after);
     },
     shutdown: (name) => signalDomain(host, uuidOf(name), 'shutdown'),
     destroy: (name) => destroyDomain(host, uuidOf(name)),

@@ -125,7 +125,7 @@ async function untilJobs(guest: BareGuest, ids: readonly string[], status: strin
 async function compare(disks: number): Promise<void> {
   await withLab(`bench-${disks}`, async (lab) => {
     await lab.ferryd();
-    const guest = await lab.guest({ name: 'vm1', disks });
+    const guest = await lab.guest({ name: 'vm1', disks, writer: { delay: 0 } });
     await lab.mustVirsh('create', guest.xmlFile);
     await guest.serial.waitAcked(100);
     const files = await Promise.all(

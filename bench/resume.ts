@@ -29,7 +29,7 @@ const CASES = (process.env['CASES'] ?? '0.25:1 0.25:4 0.25:16 0.5:1 0.5:4 0.5:16
 const FORMAT = process.env['FORMAT'] === 'qcow2' ? 'qcow2' : 'raw';
 /** Where the guest writes: the beginning of the disk. */
 const spanMiB = 64;
-const writer = { resume: 1, span: spanMiB, sync: 64 } as const;
+const writer = { resume: 1, span: spanMiB, sync: 64, delay: 0 } as const;
 /** What the copy of a base is made to take, so that the guest writes its layer meanwhile, and 90 % can be met. */
 const COPY_SECONDS = 6;
 /** Of 4 KiB in random places of the span: they touch three quarters of its clusters. */

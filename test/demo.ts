@@ -22,7 +22,7 @@ async function demo(lab: Lab): Promise<boolean> {
   heading('a daemon, and a guest with two disks on storage A');
   const first = await lab.ferryd();
   say(`virsh -c '${lab.uri}' works with it as it is`);
-  const guest = await lab.guest({ name: 'vm1', disks: 2, writer: { resume: 1 } });
+  const guest = await lab.guest({ name: 'vm1', disks: 2, writer: { resume: 1, delay: 0 } });
   await lab.mustVirsh('define', guest.xmlFile);
   await lab.mustVirsh('start', 'vm1');
   await guest.serial.waitAcked(1000);

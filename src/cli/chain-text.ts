@@ -92,7 +92,7 @@ function ownerText(owner: NonNullable<DiskView['mirror']>['owner']): string {
 
 const formerNotes = {
   stale: 'a copy of that moment, what was written since is not in it',
-  unfinished: 'was never complete',
+  unfinished: 'its mirror or move ended without a switch',
   sealed: 'lies below the live image',
 } as const;
 

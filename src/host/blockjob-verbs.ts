@@ -5,7 +5,7 @@ import type { Disk } from '../domain/disk.js';
 import type { DomainRecord } from '../domain/record.js';
 import { findDisk } from '../domain/definition.js';
 import { mirrorsOf, planBlockJobEnd } from '../plan/mirror-end.js';
-import { isRefusal, needLive } from '../plan/refuse.js';
+import { isRefusal, layersOf, needLive } from '../plan/refuse.js';
 import { queryJobs } from '../qmp/monitor.js';
 import { RequestError, messageOf } from '../std/errors.js';
 import { checkNoneWaits } from './domain-verbs.js';
@@ -86,7 +86,7 @@ export async function blockJobAbort(
   );
 }
 
-/** The mirrors that callers made, and what lies below them. */
+/** The mirrors that callers made, what lies below them, and what that stands for. */
 export async function lookAtMirrors(host: Host, record: DomainRecord) {
   const reused = mirrorsOf(record).filter((mirrored) => mirrored.record.made === 'reuse');
   const tops = await look(
@@ -96,7 +96,7 @@ export async function lookAtMirrors(host: Host, record: DomainRecord) {
   );
   const below = await look(
     host,
-    reused.flatMap(({ mirror }) => mirror.backing),
+    reused.flatMap(({ disk, mirror }) => [...layersOf(disk).slice(1, 2), ...mirror.backing]),
     'header',
   );
   return new Map([...below, ...tops]);

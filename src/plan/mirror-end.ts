@@ -2,7 +2,7 @@
 // (REMOVE_MIRROR, blockjob --abort), or only the snapshot object goes (METADATA_ONLY). Design §4, laws 3 to 5.
 
 import type { PathFacts } from '../block/facts.js';
-import type { Image, Layer } from '../block/layer.js';
+import type { Layer } from '../block/layer.js';
 import { formatNode, localPath, sameSource, showSource } from '../block/layer.js';
 import { blockdevOptions, reopenOptions } from '../block/node.js';
 import type { Disk, DiskMirror } from '../domain/disk.js';
@@ -11,6 +11,7 @@ import type { Change, DomainRecord, MirrorRecord, OwedMirror } from '../domain/r
 import type { Snapshot } from '../domain/snapshot.js';
 import { assert, present } from '../std/assert.js';
 import { RequestError, StateError } from '../std/errors.js';
+import { checkChain, indexed, unopened } from './mirror-chain.js';
 import { isRefusal, layersOf, needLive, refuse } from './refuse.js';
 import { topOf } from './overlay.js';
 import { abandoned, staleRoles } from './roles.js';
@@ -61,10 +62,12 @@ export function planReopen(request: MirrorEnd, snapshot: Snapshot): Plan | Refus
     );
     const owed = request.record.owed.find((one) => one.record.target === name);
     if (found === undefined && owed !== undefined) return refuse(invalid(stillOwed(owed)));
+    const settle = settling(request.record, snapshot);
     if (found === undefined) {
       return refuse(
         invalid(
           `disk '${name}' of snapshot '${snapshot.name}' has no mirror any more; keep the source with REMOVE_MIRROR, or forget the snapshot with METADATA_ONLY`,
+          settle,
         ),
       );
     }
@@ -73,6 +76,7 @@ export function planReopen(request: MirrorEnd, snapshot: Snapshot): Plan | Refus
       return refuse(
         invalid(
           `disk '${name}' is no longer on the layer of snapshot '${snapshot.name}': it is on ${showSource(source)}`,
+          [`ferry chain ${request.record.name} ${name}`, ...settle],
         ),
       );
     }
@@ -82,6 +86,12 @@ export function planReopen(request: MirrorEnd, snapshot: Snapshot): Plan | Refus
     { change: 'delete-snapshot', name: snapshot.name },
   ]);
 }
+
+/** The ways out for a snapshot that cannot be reopened. */
+const settling = ({ name }: DomainRecord, snapshot: Snapshot): readonly string[] =>
+  ['--remove-mirror', '--metadata'].map(
+    (way) => `ferry snapshot-delete ${name} ${snapshot.name} ${way}`,
+  );
 
 /** virDomainSnapshotDelete with REMOVE_MIRROR: the guest stays on the source. */
 export function planRemove(request: MirrorEnd, snapshot: Snapshot): Plan | Refusal {
@@ -153,7 +163,7 @@ export interface BlockJobEnd extends MirrorEnd {
 export function planBlockJobEnd(request: BlockJobEnd): Plan | Refusal {
   const owed = owedOn(request.record, request.path);
   if (owed !== null && !request.pivot) {
-    if (owed.record.move) return refuse(invalid(belongsToMove(owed.record.target)));
+    if (owed.record.move) return refuse(belongsToMove(owed.record.target));
     return settleOwed(request.record, 'blockjob (abort)', [owed], []);
   }
   const live = needLive(request.record);
@@ -169,7 +179,7 @@ export function planBlockJobEnd(request: BlockJobEnd): Plan | Refusal {
       new RequestError('INVALID_ARG', `disk ${disk.target} does not have an active block job`),
     );
   if (found.record.move) {
-    return refuse(invalid(belongsToMove(disk.target)));
+    return refuse(belongsToMove(disk.target));
   }
   if (found.mirror.ready === 'abort' || found.mirror.ready === 'pivot') {
     return refuse(invalid(`block job on disk '${disk.target}' is still being ended`));
@@ -188,10 +198,12 @@ export function planBlockJobEnd(request: BlockJobEnd): Plan | Refusal {
       : all.filter((m) => m.record.snapshot === found.record.snapshot);
   const others = together.filter((m) => m !== found).map((m) => m.disk.target);
   if (others.length > 0) {
+    const reopen = `ferry snapshot-delete ${request.record.name} ${found.record.snapshot} --reopen-mirror`;
     return refuse(
       invalid(
         `disk '${disk.target}' is mirrored together with ${others.join(', ')} by snapshot '${found.record.snapshot}'; ` +
-          `they switch together: delete the snapshot with REOPEN_MIRROR ('ferry snapshot-delete ${request.record.name} ${found.record.snapshot} --reopen-mirror')`,
+          `they switch together: delete the snapshot with REOPEN_MIRROR ('${reopen}')`,
+        [reopen],
       ),
     );
   }
@@ -209,8 +221,11 @@ function owedOn(record: DomainRecord, path: string): OwedMirror | null {
   return record.owed.find((owed) => owed.record.target === target) ?? null;
 }
 
-const belongsToMove = (target: string): string =>
-  `block job on disk '${target}' belongs to a move, which ends it itself; 'ferry ops' shows its number, 'ferry ops cancel N' stops it`;
+const belongsToMove = (target: string): StateError =>
+  invalid(
+    `block job on disk '${target}' belongs to a move, which ends it itself; 'ferry ops' shows its number, 'ferry ops cancel N' stops it`,
+    ['ferry ops'],
+  );
 
 const stillOwed = ({ record, image }: OwedMirror): string =>
   `the mirror of disk '${record.target}' ended with its QEMU and is taken up again once ${showSource(image.source)} is back; until then the disk stays on its source`;
@@ -299,51 +314,6 @@ function pivotPlan(
     commitAt: open.length + 1,
   };
 }
-
-/** REOPEN of a chain that the caller made is his word that it is complete; what can be seen is still looked at. */
-function checkChain(request: MirrorEnd, { disk, mirror, record }: Mirrored): Error | null {
-  if (record.made === 'ours') return null;
-  const seen = request.files.get(showSource(mirror.image.source));
-  const below = seen?.below ?? [];
-  const same =
-    below.length === mirror.backing.length &&
-    below.every((image, i) => sameSource(image.source, mirror.backing[i]?.source ?? image.source));
-  if (!same) {
-    return new RequestError(
-      'CONFIG_UNSUPPORTED',
-      `the backing chain of mirror ${showSource(mirror.image.source)} of disk '${disk.target}' changed since the snapshot was made; it was: ${mirror.backing.map((image) => showSource(image.source)).join(' ← ')}`,
-    );
-  }
-  for (const image of unopened({ disk, mirror, record })) {
-    const path = localPath(image.source);
-    const facts = request.files.get(showSource(image.source));
-    if (facts?.info == null || facts.info.special.length > 0 || path?.endsWith('.part') === true) {
-      return new RequestError(
-        'CONFIG_UNSUPPORTED',
-        `image ${showSource(image.source)} below the mirror of disk '${disk.target}' is missing, unfinished or not a ${image.format} image; copy it completely, then reopen`,
-      );
-    }
-    if (facts.info.virtualSizeBytes > (seen?.info?.virtualSizeBytes ?? 0n)) {
-      return new RequestError(
-        'CONFIG_UNSUPPORTED',
-        `image ${showSource(image.source)} below the mirror of disk '${disk.target}' is larger than the disk`,
-      );
-    }
-  }
-  return null;
-}
-
-/** Images below the mirror that QEMU does not have open yet. */
-function unopened({ disk, mirror }: Mirrored): readonly Layer[] {
-  const open = new Set(layersOf(disk).map((layer) => layer.index));
-  return indexed(mirror.backing).filter((layer) => !open.has(layer.index));
-}
-
-const indexed = (images: readonly Image[]): readonly Layer[] =>
-  images.map((image) => ({
-    ...image,
-    index: present(image.index, 'an image of a running domain has an index'),
-  }));
 
 /** Base first, each over the one below by name. */
 function openBelow(mirrored: Mirrored): readonly Step[] {
@@ -474,4 +444,5 @@ function dropPlan(
   };
 }
 
-const invalid = (text: string): StateError => new StateError('OPERATION_INVALID', text);
+const invalid = (text: string, next: readonly string[] = []): StateError =>
+  new StateError('OPERATION_INVALID', text, { next });

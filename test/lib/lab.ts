@@ -20,6 +20,9 @@ import {
 import { testQemus, type TestQemu } from './qemu.js';
 import { SerialWatch } from './serial.js';
 
+/** Between two writes of a guest that says nothing else: one that writes flat out takes a whole core under emulation. */
+const BREATH_US = 2000;
+
 /** Runs `body` in a new lab, and clears up after it. A failure is shown with the daemon's last log lines. */
 export async function withLab<T>(
   name: string,
@@ -148,6 +151,7 @@ export class Lab implements AsyncDisposable {
     const xml = await domainXml({
       emulator: this.qemu.system,
       ...options,
+      writer: { delay: BREATH_US, ...options.writer },
       disks: list,
       serialFile,
     });

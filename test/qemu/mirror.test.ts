@@ -187,9 +187,19 @@ test("with REUSE_EXT the pivot swings to the caller's chain, and the source is n
       '--reuse-external',
       '--no-metadata',
     );
+    await untilReady(lab, 1);
+    for (const [size, told] of [
+      ['64M', /base.qcow2 .* has 67108864 bytes where .* has 134217728; copy it completely/],
+      ['256M', /base.qcow2 .* is larger than the disk/],
+      [null, /Cannot access backing file '.*base.qcow2'/],
+    ] as const) {
+      await rm(copy);
+      if (size !== null) await lab.qemuImg('create', '-q', '-f', 'qcow2', copy, size);
+      const early = await lab.virsh('blockjob', 'vm1', 'vda', '--pivot');
+      assert.match(early.stderr, told);
+    }
     // What the caller promised: the base is copied while the mirror runs.
     await lab.qemuImg('convert', '-U', '-O', 'qcow2', base, copy);
-    await untilReady(lab, 1);
     await lab.mustVirsh('blockjob', 'vm1', 'vda', '--pivot');
     assert.deepEqual(await sources(lab), [join(lab.b, 'vda.snap')]);
     assert.match(

@@ -56,7 +56,7 @@ function formerImage(role: ImageRole, live: Live, images: Images, nowSeconds: nu
   const isBelow = live.images.some((image) => image.path === path);
   const texts = {
     stale: 'a copy of that moment; what was written since is not in it',
-    unfinished: 'the target of a mirror that ended, never complete',
+    unfinished: 'the target of a mirror that ended without a switch',
     sealed: 'below the live image; writing to it would damage that',
   } as const;
   const also = isBelow ? '; it is still needed, for the live image stands on it' : '';

@@ -9,6 +9,8 @@ export interface FileFacts {
   readonly readable: boolean;
   readonly writable: boolean;
   readonly modifiedNs: bigint;
+  /** The file system that it is on, as this host numbers it. */
+  readonly device: bigint;
   /** When it came to be at this path; null where the file system does not say. */
   readonly bornMs: number | null;
 }

@@ -126,6 +126,7 @@ test('--json prints the whole objects, sizes exact', async (t) => {
     ['ops', 'list', '--json'],
     ['ops', 'show', '7', '--json'],
     ['move', 'vm1', 'vda', '--to', '/dst', '--detach', '--json'],
+    ['plan', 'move', 'vm1', 'vda', '--to', '/dst', '--json'],
   ];
   golden('json.txt', await transcript(on, lines));
 });

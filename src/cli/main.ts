@@ -9,6 +9,7 @@ import { addDoctorCommand } from './doctor-commands.js';
 import { addGcCommand } from './gc-commands.js';
 import { addDomainCommands } from './domain-commands.js';
 import { errorText, tell } from './error-text.js';
+import { addMoveCommands } from './move-commands.js';
 import { addOperationCommands } from './operation-commands.js';
 import type { GlobalOptions } from './session.js';
 import { openSession, paintFor } from './session.js';
@@ -69,6 +70,7 @@ function makeProgram(doing: { text: string }): Command {
   addDomainCommands(program, open);
   addSnapshotCommands(program, open);
   addOperationCommands(program, open);
+  addMoveCommands(program, open);
   addDoctorCommand(program, open);
   addGcCommand(program, open);
   return program;

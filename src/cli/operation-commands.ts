@@ -1,18 +1,15 @@
-// Operations, their events, and the move of disks: what goes on in the daemon whether we look or not.
+// Operations and their events: what goes on in the daemon whether we look or not.
 
 import { userInfo } from 'node:os';
-import { resolve } from 'node:path';
 
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 
-import type { DiskView, OperationView, StreamedEvent } from '../host/ferry-host.js';
-import { defaultRotateBytes } from '../host/ferry-host.js';
+import type { OperationView, StreamedEvent } from '../host/ferry-host.js';
 import { toJson } from '../http/wire.js';
-import { NeedsOperatorError, NotFoundError, RequestError, StateError } from '../std/errors.js';
-import { findDisk } from './domain-commands.js';
+import { NeedsOperatorError, RequestError, StateError } from '../std/errors.js';
 import { eventText } from './event-text.js';
-import { movedText, operationListText, operationText } from './operation-text.js';
+import { operationListText, operationText } from './operation-text.js';
 import type { Reporter } from './progress.js';
 import { jsonReporter, lineReporter, redrawReporter, silent } from './progress.js';
 import type { Session } from './session.js';
@@ -23,12 +20,12 @@ const number = (text: string): number => {
   throw new InvalidArgumentError('It has to be a whole number.');
 };
 
-const progressOption = (): Option =>
+export const progressOption = (): Option =>
   new Option('--progress <how>', 'a line that is redrawn or a line per change; JSON lines; nothing')
     .choices(['auto', 'json', 'none'])
     .default('auto');
 
-type ProgressKind = 'auto' | 'json' | 'none';
+export type ProgressKind = 'auto' | 'json' | 'none';
 
 export function addOperationCommands(program: Command, open: () => Session): void {
   addOpsCommands(program, open);
@@ -45,38 +42,6 @@ export function addOperationCommands(program: Command, open: () => Session): voi
     .option('--timestamp', 'number and time of each event')
     .action((domain: string | undefined, options: EventsOptions) =>
       printEvents(open(), domain ?? null, options),
-    );
-
-  program
-    .command('move')
-    .argument('<domain>', 'name, UUID or id')
-    .argument('<disk...>', 'disks to move together: their targets, or the paths of their images')
-    .description('move disks of a running domain to another directory')
-    .requiredOption('--to <dir>', 'directory on the other storage; file names are kept')
-    .option('--detach', 'do not wait: print the operation and return')
-    .option(
-      '--rotate <size>',
-      'size of the live layer above which a fresh one goes on top of it, so that a crash costs no more (256M, 4G, off; default: 1G)',
-      rotateSize,
-    )
-    .option(
-      '--bandwidth <size>',
-      'what the copy of a frozen image may read in a second (512K, 10M, 1G; default: no limit)',
-      bandwidth,
-    )
-    .addOption(progressOption())
-    .addHelpText(
-      'after',
-      `
-Ctrl-C ends the waiting, not the move: it goes on in the daemon.
-
-Examples:
-  ferry move vm1 vda vdb --to /mnt/new
-  ferry move vm1 vda --to /mnt/new --detach && ferry ops
-  ferry move vm1 vda --to /mnt/new --progress=json | jq .percent`,
-    )
-    .action((domain: string, disks: readonly string[], options: MoveOptions) =>
-      moveDisks(open(), domain, disks, options),
     );
 }
 
@@ -208,76 +173,7 @@ function whoIs(): string {
   }
 }
 
-/** A size as qemu-img writes it: powers of 1024. 0: it is none. */
-function sizeBytes(text: string): bigint {
-  const [, digits, unit] = /^(\d{1,6})([KMGT])$/.exec(text) ?? [];
-  return BigInt(digits ?? 0) << BigInt({ K: 10, M: 20, G: 30, T: 40 }[unit ?? 'M'] ?? 20);
-}
-
-function bandwidth(text: string): bigint {
-  const bytes = /^[1-9]\d{0,15}$/.test(text) ? BigInt(text) : sizeBytes(text);
-  if (bytes > 0n) return bytes;
-  throw new InvalidArgumentError('It has to be bytes a second such as 512K, 10M or 1G.');
-}
-
-/** Never null: commander takes that for an empty text. */
-function rotateSize(text: string): bigint | 'off' {
-  if (text === 'off') return 'off';
-  const bytes = /[MGT]$/.test(text) ? sizeBytes(text) : 0n;
-  if (bytes > 0n) return bytes;
-  throw new InvalidArgumentError('It has to be a size such as 256M or 4G, or off.');
-}
-
-interface MoveOptions {
-  readonly to: string;
-  readonly rotate?: bigint | 'off';
-  readonly bandwidth?: bigint;
-  readonly detach?: true;
-  readonly progress: ProgressKind;
-}
-
-async function moveDisks(
-  session: Session,
-  domain: string,
-  disks: readonly string[],
-  options: MoveOptions,
-): Promise<void> {
-  const { client } = session;
-  const before = await client.chain(domain);
-  const targets = disks.map((disk) => findDisk({ name: domain }, before, disk).target);
-  const to = resolve(options.to);
-  const started = await client.startMove(domain, {
-    disks: targets,
-    to,
-    rotateBytes: options.rotate === 'off' ? null : (options.rotate ?? defaultRotateBytes),
-    bytesPerSecond: options.bandwidth ?? null,
-  });
-  if (options.detach === true) {
-    const text = `Operation ${started.id} moves ${targets.join(', ')} to ${to}`;
-    session.print(started, () => `${text}\n  wait for it: ferry ops wait ${started.id}`);
-    return;
-  }
-  const ended = await follow(session, started.id, options.progress);
-  if (ended === null) return;
-  const after = await chainOrNone(session, domain);
-  printEnd(session, ended, options.progress, () => movedText(ended, targets, before, after));
-}
-
-/** None when the domain is gone: a transient one that ended just after its move. */
-async function chainOrNone(session: Session, domain: string): Promise<readonly DiskView[]> {
-  try {
-    return await session.client.chain(domain);
-  } catch (error) {
-    if (isNoDomain(error)) return [];
-    throw error;
-  }
-}
-
-const isNoDomain = (error: unknown): boolean =>
-  error instanceof NotFoundError ||
-  (error instanceof Error && 'code' in error && error.code === 'NO_DOMAIN');
-
-function printEnd(
+export function printEnd(
   session: Session,
   operation: OperationView,
   progress: ProgressKind,
@@ -292,7 +188,7 @@ function printEnd(
  *
  * @throws {FerryError} it was rolled back, or stopped and waits for a person.
  */
-async function follow(
+export async function follow(
   session: Session,
   id: number,
   progress: ProgressKind,

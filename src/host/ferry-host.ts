@@ -4,6 +4,7 @@
 import type { MirrorRecord } from '../domain/record.js';
 import type { DoctorReport } from './doctor/types.js';
 import type { GcRemoved, GcReport } from './gc/types.js';
+import type { MovePlan } from './move-plan.js';
 
 /** Name, UUID or id of a domain, as a user types it. */
 export type DomainName = string;
@@ -242,6 +243,12 @@ export interface FerryHost {
   endBlockJob(name: DomainName, disk: string, how: 'abort' | 'pivot'): Promise<void>;
   /** Starts to move disks; resolves as soon as the operation is journaled. */
   startMove(name: DomainName, request: MoveRequest): Promise<OperationView>;
+  /** What a move would do and cost; refuses what `startMove` would, and a move that there is no room for until its end. */
+  planMove(name: DomainName, request: MoveRequest): Promise<MovePlan>;
+  /** One that was made before and is kept. */
+  plan(hash: string): MovePlan;
+  /** Starts what was planned; refuses when the world is not what the plan saw, and says what changed. */
+  applyPlan(hash: string): Promise<OperationView>;
   operations(filter: {
     readonly domain: DomainName | null;
     readonly all: boolean;

@@ -31,7 +31,7 @@ import {
   undefineDomain,
 } from './domain-verbs.js';
 import { problemText } from './keeper.js';
-import { startMove } from './move-verbs.js';
+import { MovePlans, applyMove, makeMovePlan, startMove } from './move-verbs.js';
 import { operationView } from './operations.js';
 import { takeBack } from './owed.js';
 import { rotateMove } from './rotate.js';
@@ -54,6 +54,9 @@ type DomainVerbs =
   | 'dumpXml';
 type OperationVerbs =
   | 'startMove'
+  | 'planMove'
+  | 'plan'
+  | 'applyPlan'
   | 'operations'
   | 'operation'
   | 'waitOperation'
@@ -302,12 +305,18 @@ async function mirrorView(
 
 function operationVerbs(host: Host): Pick<FerryHost, OperationVerbs> {
   const view = (id: number): OperationView => operationView(host, host.operations.get(id));
+  const plans = new MovePlans();
+  const begun = async ({ operation }: { readonly operation: number }): Promise<OperationView> => {
+    await host.operations.refresh(operation);
+    return view(operation);
+  };
   return {
-    async startMove(name, request) {
-      const started = await startMove(host, host.resolve(name).uuid, request);
-      await host.operations.refresh(started.operation);
-      return view(started.operation);
-    },
+    startMove: async (name, request) =>
+      await begun(await startMove(host, host.resolve(name).uuid, request)),
+    planMove: async (name, request) =>
+      await makeMovePlan(host, plans, host.resolve(name).uuid, request),
+    plan: (hash) => plans.get(hash).described,
+    applyPlan: async (hash) => await begun(await applyMove(host, plans, hash)),
     operations({ domain, all }) {
       const uuid = domain === null ? null : host.resolve(domain).uuid;
       return host.operations

@@ -1,52 +1,154 @@
-// `ferry move`: what has to be looked at before it can be planned.
+// `ferry move`: what has to be looked at before it can be planned, and the plan that a person sees before anything happens.
 
 import { posix } from 'node:path';
 import type { Image } from '../block/layer.js';
 import { findDisk } from '../domain/definition.js';
+import type { DomainRecord, LiveRecord } from '../domain/record.js';
+import type { Move } from '../plan/move.js';
 import { destinationsOf, planMove } from '../plan/move.js';
 import { isRefusal, layersOf, needLive, refuse } from '../plan/refuse.js';
+import { NotFoundError } from '../std/errors.js';
 import type { MoveRequest } from './ferry-host.js';
 import { checkNoneWaits } from './domain-verbs.js';
 import type { Host, Started } from './host.js';
 import { look, sizesOf } from './look.js';
+import type { MovePlan, World } from './move-plan.js';
+import { changesOf, describeMove, hashOf, worldOf } from './move-plan.js';
+import { openMoves } from './owed.js';
 import { checkTargets } from './targets.js';
+
+/** How many plans are kept; the oldest go first. */
+const KEPT = 100;
+
+/** Plans that somebody may apply. Kept while ferryd runs: a later one has not seen the world that they are about. */
+export class MovePlans {
+  private readonly byHash = new Map<string, Planned>();
+
+  keep(hash: string, planned: Planned): void {
+    this.byHash.delete(hash);
+    this.byHash.set(hash, planned);
+    for (const old of [...this.byHash.keys()].slice(0, -KEPT)) this.byHash.delete(old);
+  }
+
+  get(hash: string): Planned {
+    const found = this.byHash.get(hash);
+    if (found !== undefined) return found;
+    throw new NotFoundError(
+      'NO_OPERATION',
+      `no plan ${hash}; plans are kept while ferryd runs, make it anew`,
+      { next: ['ferry plan move --help'] },
+    );
+  }
+}
+
+interface Planned {
+  readonly uuid: string;
+  readonly request: MoveRequest;
+  readonly world: World;
+  readonly described: MovePlan;
+}
 
 /** Resolves when the move is journaled; `ended` when it is over. */
 export async function startMove(host: Host, uuid: string, request: MoveRequest): Promise<Started> {
-  const to = posix.normalize(request.to).replace(/(.)\/$/, '$1');
+  return await begin(host, { uuid, request, world: null });
+}
+
+/** @throws StateError naming what is not as it was when the plan was made. */
+export async function applyMove(host: Host, plans: MovePlans, hash: string): Promise<Started> {
+  return await begin(host, plans.get(hash));
+}
+
+/** Changes nothing, but for a file without a name that the destination's speed is measured with. */
+export async function makeMovePlan(
+  host: Host,
+  plans: MovePlans,
+  uuid: string,
+  request: MoveRequest,
+): Promise<MovePlan> {
+  const record = host.known.domain(uuid);
+  const live = needLive(record);
+  if (isRefusal(live)) throw live.refusal;
+  const move = await lookAround(host, record, live, request);
+  const plan = planMove(move);
+  if (isRefusal(plan)) throw plan.refusal;
+  const world = await worldOf(host, live, move);
+  const hash = hashOf(request, world);
+  const described = await describeMove(host, hash, live, move);
+  plans.keep(hash, { uuid, request, world, described });
+  return described;
+}
+
+async function begin(
+  host: Host,
+  { uuid, request, world }: Pick<Planned, 'uuid' | 'request'> & { readonly world: World | null },
+): Promise<Started> {
   return await host.begin(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
     const live = needLive(record);
     if (isRefusal(live)) return refuse(live.refusal);
-    await checkNoneWaits(host, uuid);
-    await checkTargets(host.context.images, record, 'move');
-    const { images } = host.context;
-    const folder = to.startsWith('/') ? await images.stat(to) : null;
-    const stamp = String(host.nowSeconds);
-    const disks = request.disks.flatMap((name) => findDisk(live.definition, name) ?? []);
-    const seen = await look(host, disks.flatMap(layersOf), 'header');
-    const made = disks.flatMap((disk) => {
-      const paths = destinationsOf(disk, to, stamp);
-      return paths === null
-        ? []
-        : [...paths.copies, ...paths.copies.map((path) => `${path}.part`), ...paths.overlays];
-    });
-    // Without the folder nothing is there; the planner says what is wrong with it.
-    const there =
-      folder?.kind === 'folder' ? await look(host, made.map(fileAt), 'header') : new Map();
-    return planMove({
-      record,
-      disks: request.disks,
-      to,
-      folder,
-      freeBytes: folder?.kind === 'folder' ? await images.freeBytes(to) : 0n,
-      files: new Map([...there, ...seen]),
-      sizes: await sizesOf(host, uuid, live),
-      stamp,
-      rotateBytes: request.rotateBytes,
-      bytesPerSecond: request.bytesPerSecond,
-    });
+    const move = await lookAround(host, record, live, request);
+    const changed =
+      world === null ? null : changesOf(record, world, await worldOf(host, live, move));
+    return changed === null ? planMove(move) : refuse(changed);
   });
+}
+
+/** @throws what stands in the way of any operation on these disks. */
+async function lookAround(
+  host: Host,
+  record: DomainRecord,
+  live: LiveRecord,
+  request: MoveRequest,
+): Promise<Move> {
+  await checkNoneWaits(host, record.uuid);
+  await checkTargets(host.context.images, record, 'move');
+  const { images } = host.context;
+  const to = posix.normalize(request.to).replace(/(.)\/$/, '$1');
+  const folder = to.startsWith('/') ? await images.stat(to) : null;
+  const stamp = String(host.nowSeconds);
+  const disks = request.disks.flatMap((name) => findDisk(live.definition, name) ?? []);
+  const seen = await look(host, disks.flatMap(layersOf), 'header');
+  const made = disks.flatMap((disk) => {
+    const paths = destinationsOf(disk, to, stamp);
+    return paths === null
+      ? []
+      : [...paths.copies, ...paths.copies.map((path) => `${path}.part`), ...paths.overlays];
+  });
+  // Without the folder nothing is there; the planner says what is wrong with it.
+  const there =
+    folder?.kind === 'folder' ? await look(host, made.map(fileAt), 'header') : new Map();
+  return {
+    record,
+    disks: request.disks,
+    to,
+    folder,
+    freeBytes: folder?.kind === 'folder' ? await images.freeBytes(to) : 0n,
+    spokenForBytes: folder?.kind === 'folder' ? await spokenFor(host, folder.device) : 0n,
+    files: new Map([...there, ...seen]),
+    sizes: await sizesOf(host, record.uuid, live),
+    stamp,
+    rotateBytes: request.rotateBytes,
+    bytesPerSecond: request.bytesPerSecond,
+  };
+}
+
+/** What moves that are under way have still to write to the file system `device`. */
+async function spokenFor(host: Host, device: bigint): Promise<bigint> {
+  const { images } = host.context;
+  let bytes = 0n;
+  for (const { plan, done } of await openMoves(host))
+    for (const [i, step] of plan.steps.entries()) {
+      if (step.kind !== 'copy-image' || done.has(i)) continue;
+      const folder = await images.stat(posix.dirname(step.to)).catch(() => null);
+      if (folder?.device !== device) continue;
+      const [whole, part] = [
+        await images.info(step.from, step.format).catch(() => null),
+        await images.info(`${step.to}.part`, 'raw').catch(() => null),
+      ];
+      const left = (whole?.actualSizeBytes ?? 0n) - (part?.actualSizeBytes ?? 0n);
+      if (left > 0n) bytes += left;
+    }
+  return bytes;
 }
 
 const fileAt = (path: string): Image => ({

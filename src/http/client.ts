@@ -23,6 +23,7 @@ import type {
 } from '../host/ferry-host.js';
 import type { DoctorReport } from '../host/doctor/types.js';
 import type { GcRemoved, GcReport } from '../host/gc/types.js';
+import type { MovePlan } from '../host/move-plan.js';
 import { BusyError, FerryError, SystemError, messageOf } from '../std/errors.js';
 import type { Method } from './route.js';
 import { parseSse } from './sse.js';
@@ -65,6 +66,12 @@ export interface FerryClient {
   blockJob(domain: string, disk: string): Promise<BlockJobView | null>;
   endBlockJob(domain: string, disk: string, how: 'abort' | 'pivot'): Promise<void>;
   startMove(domain: string, move: MoveRequest): Promise<OperationView>;
+  /** Changes nothing; `hash` is for `applyPlan`. */
+  planMove(domain: string, move: MoveRequest): Promise<MovePlan>;
+  /** One that was made since this ferryd began. */
+  plan(hash: string): Promise<MovePlan>;
+  /** @throws RemoteError OPERATION_INVALID that names what changed since the plan was made. */
+  applyPlan(hash: string): Promise<OperationView>;
   operations(filter: {
     readonly domain: string | null;
     readonly all: boolean;
@@ -134,6 +141,9 @@ export function ferryClient(socketPath: string): FerryClient {
     blockJob: (domain, name) => ask('GET', disk(domain, name)),
     endBlockJob: (domain, name, how) => tell('POST', `${disk(domain, name)}/end`, { how }),
     startMove: (domain, move) => ask('POST', `${of(domain)}/moves`, move),
+    planMove: (domain, move) => ask('POST', `${of(domain)}/moves/plan`, move),
+    plan: (hash) => ask('GET', `/v1/plans/${encodeURIComponent(hash)}`),
+    applyPlan: (hash) => ask('POST', `/v1/plans/${encodeURIComponent(hash)}/apply`),
     operations: ({ domain, all }) => {
       const only = domain === null ? '' : `&domain=${encodeURIComponent(domain)}`;
       return ask('GET', `/v1/operations?all=${all}${only}`);

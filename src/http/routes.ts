@@ -33,6 +33,13 @@ const snapshot = z.strictObject({ domain: name, snapshot: name });
 const disk = z.strictObject({ domain: name, disk: name });
 export const operation = z.strictObject({ operation: sequence });
 
+const moveRequest = z.strictObject({
+  disks: z.array(name).min(1, 'name at least one disk'),
+  to: path,
+  rotateBytes: z.union([bytes, z.null()]).default(defaultRotateBytes),
+  bytesPerSecond: z.union([bytes, z.null()]).default(null),
+});
+
 const done = async (promise: Promise<void>): Promise<Record<string, never>> => {
   await promise;
   return {};
@@ -189,17 +196,29 @@ export const routes: readonly Route[] = [
     'POST',
     '/v1/domains/:domain/moves',
     'move',
-    {
-      status: 202,
-      params: domain,
-      body: z.strictObject({
-        disks: z.array(name).min(1, 'name at least one disk'),
-        to: path,
-        rotateBytes: z.union([bytes, z.null()]).default(defaultRotateBytes),
-        bytesPerSecond: z.union([bytes, z.null()]).default(null),
-      }),
-    },
+    { status: 202, params: domain, body: moveRequest },
     ({ params, body }, { host }) => host.startMove(params.domain, body),
+  ),
+  route(
+    'POST',
+    '/v1/domains/:domain/moves/plan',
+    'plan move',
+    { params: domain, body: moveRequest },
+    ({ params, body }, { host }) => host.planMove(params.domain, body),
+  ),
+  route(
+    'GET',
+    '/v1/plans/:hash',
+    'plan show',
+    { params: z.strictObject({ hash: name }) },
+    ({ params }, { host }) => host.plan(params.hash),
+  ),
+  route(
+    'POST',
+    '/v1/plans/:hash/apply',
+    'apply',
+    { status: 202, params: z.strictObject({ hash: name }) },
+    ({ params }, { host }) => host.applyPlan(params.hash),
   ),
   route(
     'GET',

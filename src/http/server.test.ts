@@ -126,6 +126,9 @@ for (const [name, call, want] of [
     ['endBlockJob', 'vm1', 'vda', 'pivot'],
   ],
   ['startMove', (c) => c.startMove('vm1', aMove), ['startMove', 'vm1', aMove]],
+  ['planMove', (c) => c.planMove('vm1', aMove), ['planMove', 'vm1', aMove]],
+  ['plan', (c) => c.plan('0123abcd'), ['plan', '0123abcd']],
+  ['applyPlan', (c) => c.applyPlan('0123abcd'), ['applyPlan', '0123abcd']],
   ['rotateOperation', (c) => c.rotateOperation(7), ['rotateOperation', 7]],
   [
     'operations',

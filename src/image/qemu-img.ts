@@ -12,6 +12,7 @@ import { copyFrozen, rootOfTarget } from './copy.js';
 import type { CopyTool } from './copy-host.js';
 import { HostCopyFiles, identityOf } from './copy-host.js';
 import { dataExtents } from './extents.js';
+import { readRate, writeRate } from './rates.js';
 import type { Backing, CopyImage, CreateImage, ImageStore, Owner } from './store.js';
 import { syncFile, syncFolder } from './sync.js';
 
@@ -44,6 +45,8 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
     sync: syncFile,
     answer,
     freeBytes,
+    readRate,
+    writeRate,
   };
 }
 
@@ -95,6 +98,7 @@ async function stat(path: string): Promise<FileFacts | null> {
       readable: await can(constants.R_OK),
       writable: await can(constants.W_OK),
       modifiedNs: found.mtimeNs,
+      device: found.dev,
       bornMs: found.birthtimeMs > 0n ? Number(found.birthtimeMs) : null,
     };
   } catch (error) {

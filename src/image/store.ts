@@ -67,4 +67,8 @@ export interface ImageStore {
    */
   answer(path: string, timeoutMs: number): Promise<void>;
   freeBytes(folder: string): Promise<bigint>;
+  /** Bytes that `path` gives in a second, by a short look; null: it cannot be told. */
+  readRate(path: string): Promise<bigint | null>;
+  /** Bytes that `folder` takes in a second, durable ones, by a short look; null: it cannot be told. */
+  writeRate(folder: string): Promise<bigint | null>;
 }

@@ -27,6 +27,8 @@ export interface Move {
   readonly to: string;
   readonly folder: FileFacts | null;
   readonly freeBytes: bigint;
+  /** Of those: what other moves have still to write there. */
+  readonly spokenForBytes: bigint;
   /** What was seen at every image of the chains, and at every path that the move would make (`destinationsOf`). */
   readonly files: ReadonlyMap<string, PathFacts>;
   readonly sizes: ReadonlyMap<string, DiskFacts>;
@@ -187,10 +189,14 @@ function checkFolder(request: Move, disks: readonly Disk[]): Error | null {
         sum + (request.files.get(localPath(layer.source) ?? '')?.info?.actualSizeBytes ?? 0n),
       0n,
     );
-  if (neededBytes > request.freeBytes) {
+  if (neededBytes > request.freeBytes - request.spokenForBytes) {
+    const others =
+      request.spokenForBytes === 0n
+        ? ''
+        : `, of which other moves have still to write ${request.spokenForBytes}`;
     return new StateError(
       'OPERATION_INVALID',
-      `${doing(request)}: the images need ${neededBytes} bytes and ${request.freeBytes} are free there; make room or choose another storage`,
+      `${doing(request)}: the images need ${neededBytes} bytes and ${request.freeBytes} are free there${others}; make room or choose another storage`,
     );
   }
   return null;

@@ -21,7 +21,7 @@ import { testQemus, type TestQemu } from './qemu.js';
 import { SerialWatch } from './serial.js';
 
 /** Between two writes of a guest that says nothing else: one that writes flat out takes a whole core under emulation. */
-const BREATH_US = 2000;
+const BREATH_US = 4000;
 
 /** Runs `body` in a new lab, and clears up after it. A failure is shown with the daemon's last log lines. */
 export async function withLab<T>(

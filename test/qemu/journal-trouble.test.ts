@@ -92,13 +92,13 @@ test('a guest that ends while nothing can be written is known to have ended afte
 });
 
 /** How far apart the transactions are at which the disk fails. */
-const STRIDE = Number(process.env['FERRY_STRIDE'] ?? 3);
+const STRIDE = Number(process.env['FERRY_STRIDE'] ?? 4);
 
 for (const [code, first] of [
   ['EIO', 1],
-  ['ENOSPC', 2],
+  ['ENOSPC', 3],
 ] as const) {
-  test(`the disk fails (${code}) at every ${STRIDE}rd transaction of a move: it is brought to its end, the guest goes on`, async (t) => {
+  test(`the disk fails (${code}) at every ${STRIDE}th transaction of a move: it is brought to its end, the guest goes on`, async (t) => {
     await withLab(`fails-${code}`, async (lab) => {
       const disk = await FailingDisk.at(lab.directory);
       const guest = await running(lab, { env: disk.env });

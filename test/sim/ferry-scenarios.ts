@@ -228,6 +228,7 @@ async function planTheMove(bench: FerryBench): Promise<Plan | Refusal> {
     to: '/dst',
     folder: await bench.images.stat('/dst'),
     freeBytes: 1n << 40n,
+    spokenForBytes: 0n,
     files: new Map([...there, ...seen]),
     sizes: sizesOf(definition),
     stamp: '7',

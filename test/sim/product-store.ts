@@ -13,7 +13,7 @@ import { blockBytes } from '../fake/storage.js';
 export const folders = ['/src', '/dst'] as const;
 
 /** The fake keeps no times: nothing in a scenario is sealed and touched. */
-const times = { modifiedNs: 0n, bornMs: null } as const;
+const times = { modifiedNs: 0n, bornMs: null, device: 1n } as const;
 const aFile = { kind: 'file', readable: true, writable: true, ...times } as const;
 const headerBytes = 196_608n;
 
@@ -85,6 +85,8 @@ export function productStore(
     sync,
     answer: async (path) => await sync(path),
     freeBytes: async () => 1n << 40n,
+    readRate: async () => null,
+    writeRate: async () => null,
   };
 }
 

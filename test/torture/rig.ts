@@ -20,7 +20,7 @@ import { afterPowerCut } from './power-cut.js';
 import { namedDisks } from './view.js';
 
 /** Small, and with pauses between writes: what counts is how often, not how much. */
-const writer: Writer = { resume: 1, span: 8, delay: 2000 };
+const writer: Writer = { resume: 1, span: 8, delay: 4000 };
 const sizeMiB = 16;
 /** Further overlays would make each step slower; a guest with that many images below it has served. */
 const deepest = 10;

@@ -12,6 +12,7 @@ import type {
   UndefineHow,
 } from '../../host/ferry-host.js';
 import type { GcRemoved, GcReport } from '../../host/gc/types.js';
+import type { MovePlan } from '../../host/move-plan.js';
 import type { DoctorReport } from '../../host/doctor/types.js';
 import { NotFoundError, RequestError } from '../../std/errors.js';
 
@@ -30,6 +31,7 @@ export class MemoryHost implements FerryHost {
   snapshots: readonly SnapshotView[] = [];
   report: DoctorReport | undefined;
   garbage: GcReport | undefined;
+  movePlan: MovePlan | undefined;
   job: BlockJobView | null = null;
   xml = '<domain/>';
   /** Called when somebody starts to wait for an operation: the place to let it make progress. */
@@ -162,6 +164,22 @@ export class MemoryHost implements FerryHost {
   ): Promise<OperationView> {
     this.note('startMove', name, request);
     this.find(name);
+    return present([...this.operationViews.values()][0]);
+  }
+
+  async planMove(name: string, request: Parameters<FerryHost['planMove']>[1]): Promise<MovePlan> {
+    this.note('planMove', name, request);
+    this.find(name);
+    return present(this.movePlan);
+  }
+
+  plan(hash: string): MovePlan {
+    this.note('plan', hash);
+    return present(this.movePlan);
+  }
+
+  async applyPlan(hash: string): Promise<OperationView> {
+    this.note('applyPlan', hash);
     return present([...this.operationViews.values()][0]);
   }
 

@@ -7,6 +7,7 @@ import type {
   OperationView,
   SnapshotView,
 } from '../../host/ferry-host.js';
+import type { MovePlan } from '../../host/move-plan.js';
 import { MemoryHost } from './memory-host.js';
 
 export const GiB = 1024n ** 3n;
@@ -201,7 +202,53 @@ export function sampleHost(): MemoryHost {
     findings: [],
     domains: [],
   };
+  host.movePlan = plan;
   host.garbage = { time: '2026-01-02T03:04:05.000Z', lookedBy: 'ferryd', items: [] };
   host.xml = "<domain type='kvm'>\n  <name>vm1</name>\n</domain>\n";
   return host;
 }
+
+export const plan: MovePlan = {
+  hash: '0f3a9c41d2be',
+  domain: vm1.uuid,
+  domainName: 'vm1',
+  to: '/dst',
+  strategy: { name: 'mirrored-snapshot', why: 'a crash costs what changed' },
+  disks: [
+    {
+      target: 'vda',
+      before: [
+        { path: '/src/vm1-s1.qcow2', format: 'qcow2', actualSizeBytes: 3n << 20n },
+        { path: '/src/vm1.qcow2', format: 'qcow2', actualSizeBytes: 4n * GiB },
+      ],
+      after: [
+        { path: '/dst/vm1-s1.qcow2', format: 'qcow2' },
+        { path: '/dst/vm1.qcow2', format: 'qcow2' },
+      ],
+    },
+  ],
+  copyBytes: 4n * GiB + (3n << 20n),
+  destination: {
+    folder: '/dst',
+    freeBytes: 100n * GiB,
+    spokenForBytes: 10n * GiB,
+    afterBytes: 86n * GiB,
+  },
+  sources: [{ folder: '/src', freeBytes: 2n * GiB, afterBytes: 2n * GiB }],
+  rates: {
+    readBytesPerSecond: 500n << 20n,
+    writeBytesPerSecond: 100n << 20n,
+    limitBytesPerSecond: null,
+    guestBytesPerSecond: 2n << 20n,
+  },
+  seconds: { least: 41, most: 128 },
+  pauses: [
+    { what: 'snapshot', leastMs: 3, mostMs: 8.1 },
+    { what: 'pivot', leastMs: 11, mostMs: 11 },
+  ],
+  risks: ['the mirror may not catch up'],
+  stages: [
+    { stage: 'until the switch', wayBack: 'the guest is on the source' },
+    { stage: 'after the switch', wayBack: 'none' },
+  ],
+};

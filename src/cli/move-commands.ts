@@ -1,0 +1,181 @@
+// The move of disks: planned for a person to look at, applied, or both in one.
+
+import { resolve } from 'node:path';
+
+import type { Command } from 'commander';
+import { InvalidArgumentError } from 'commander';
+
+import type { DiskView, MoveRequest, OperationView } from '../host/ferry-host.js';
+import { defaultRotateBytes } from '../host/ferry-host.js';
+import { NotFoundError } from '../std/errors.js';
+import { findDisk } from './domain-commands.js';
+import { movePlanText } from './move-plan-text.js';
+import type { ProgressKind } from './operation-commands.js';
+import { follow, printEnd, progressOption } from './operation-commands.js';
+import { movedText } from './operation-text.js';
+import type { Session } from './session.js';
+
+export function addMoveCommands(program: Command, open: () => Session): void {
+  withRequest(program.command('move'))
+    .description('move disks of a running domain to another directory')
+    .option('--detach', 'do not wait: print the operation and return')
+    .addOption(progressOption())
+    .addHelpText(
+      'after',
+      `
+Ctrl-C ends the waiting, not the move: it goes on in the daemon.
+
+Examples:
+  ferry move vm1 vda vdb --to /mnt/new
+  ferry move vm1 vda --to /mnt/new --detach && ferry ops
+  ferry move vm1 vda --to /mnt/new --progress=json | jq .percent`,
+    )
+    .action(
+      async (domain: string, disks: readonly string[], options: RequestOptions & FollowOptions) => {
+        const session = open();
+        const { before, request } = await requestOf(session, domain, disks, options);
+        const started = await session.client.startMove(domain, request);
+        await followMove(session, { ...request, started, domain, before }, options);
+      },
+    );
+
+  const plan = program
+    .command('plan')
+    .description('show what a move would do and cost, and do nothing');
+  withRequest(plan.command('move'))
+    .description('chains before and after, bytes, room, time, pauses, risks, the way back')
+    .addHelpText(
+      'after',
+      `
+The guest is watched for a second; both storages are read and written for a moment to know their speed.
+'ferry apply HASH' does what is shown, if nothing has changed since. Plans are kept while ferryd runs.
+
+Examples:
+  ferry plan move vm1 vda vdb --to /mnt/new
+  ferry apply $(ferry --json plan move vm1 vda --to /mnt/new | jq -r .hash)`,
+    )
+    .action(async (domain: string, disks: readonly string[], options: RequestOptions) => {
+      const session = open();
+      const { request } = await requestOf(session, domain, disks, options);
+      const made = await session.client.planMove(domain, request);
+      session.print(made, () => movePlanText(made, session.paint));
+    });
+
+  program
+    .command('apply')
+    .argument('<hash>', "of a plan, as 'ferry plan' printed it")
+    .description('do what was planned; refused if the world has changed, and says what did')
+    .option('--detach', 'do not wait: print the operation and return')
+    .addOption(progressOption())
+    .action(async (hash: string, options: FollowOptions) => {
+      const session = open();
+      const { domainName: domain, to, disks: planned } = await session.client.plan(hash);
+      const before = await chainOrNone(session, domain);
+      const started = await session.client.applyPlan(hash);
+      const disks = planned.map(({ target }) => target);
+      await followMove(session, { started, domain, disks, to, before }, options);
+    });
+}
+
+interface RequestOptions {
+  readonly to: string;
+  readonly rotate?: bigint | 'off';
+  readonly bandwidth?: bigint;
+}
+
+const withRequest = (command: Command): Command =>
+  command
+    .argument('<domain>', 'name, UUID or id')
+    .argument('<disk...>', 'disks to move together: their targets, or the paths of their images')
+    .requiredOption('--to <dir>', 'directory on the other storage; file names are kept')
+    .option(
+      '--rotate <size>',
+      'size of the live layer above which a fresh one goes on top of it, so that a crash costs no more (256M, 4G, off; default: 1G)',
+      rotateSize,
+    )
+    .option(
+      '--bandwidth <size>',
+      'what the copy of a frozen image may read in a second (512K, 10M, 1G; default: no limit)',
+      bandwidth,
+    );
+
+async function requestOf(
+  session: Session,
+  domain: string,
+  disks: readonly string[],
+  { to, rotate, bandwidth: limit }: RequestOptions,
+): Promise<{ readonly before: readonly DiskView[]; readonly request: MoveRequest }> {
+  const before = await session.client.chain(domain);
+  return {
+    before,
+    request: {
+      disks: disks.map((disk) => findDisk({ name: domain }, before, disk).target),
+      to: resolve(to),
+      rotateBytes: rotate === 'off' ? null : (rotate ?? defaultRotateBytes),
+      bytesPerSecond: limit ?? null,
+    },
+  };
+}
+
+interface FollowOptions {
+  readonly detach?: true;
+  readonly progress: ProgressKind;
+}
+
+interface Begun {
+  readonly started: OperationView;
+  readonly domain: string;
+  readonly disks: readonly string[];
+  readonly to: string;
+  readonly before: readonly DiskView[];
+}
+
+async function followMove(
+  session: Session,
+  { started, domain, disks, to, before }: Begun,
+  { detach, progress }: FollowOptions,
+): Promise<void> {
+  if (detach === true) {
+    const text = `Operation ${started.id} moves ${disks.join(', ')} to ${to}`;
+    session.print(started, () => `${text}\n  wait for it: ferry ops wait ${started.id}`);
+    return;
+  }
+  const ended = await follow(session, started.id, progress);
+  if (ended === null) return;
+  const after = await chainOrNone(session, domain);
+  printEnd(session, ended, progress, () => movedText(ended, disks, before, after));
+}
+
+/** None when the domain is gone: a transient one that ended just after its move. */
+async function chainOrNone(session: Session, domain: string): Promise<readonly DiskView[]> {
+  try {
+    return await session.client.chain(domain);
+  } catch (error) {
+    if (isNoDomain(error)) return [];
+    throw error;
+  }
+}
+
+const isNoDomain = (error: unknown): boolean =>
+  error instanceof NotFoundError ||
+  (error instanceof Error && 'code' in error && error.code === 'NO_DOMAIN');
+
+/** A size as qemu-img writes it: powers of 1024. 0: it is none. */
+function sizeBytes(text: string): bigint {
+  const [, digits, unit] = /^(\d{1,6})([KMGT])$/.exec(text) ?? [];
+  return BigInt(digits ?? 0) << BigInt({ K: 10, M: 20, G: 30, T: 40 }[unit ?? 'M'] ?? 20);
+}
+
+function bandwidth(text: string): bigint {
+  const bytes = /^[1-9]\d{0,15}$/.test(text) ? BigInt(text) : sizeBytes(text);
+  if (bytes > 0n) return bytes;
+  throw new InvalidArgumentError('It has to be bytes a second such as 512K, 10M or 1G.');
+}
+
+/** Never null: commander takes that for an empty text. */
+function rotateSize(text: string): bigint | 'off' {
+  if (text === 'off') return 'off';
+  const bytes = /[MGT]$/.test(text) ? sizeBytes(text) : 0n;
+  if (bytes > 0n) return bytes;
+  throw new InvalidArgumentError('It has to be a size such as 256M or 4G, or off.');
+}

@@ -1,0 +1,76 @@
+// A plan of a move for a person: short enough to be read before it is agreed to.
+
+import type { MovePlan, Room } from '../host/move-plan.js';
+import type { Paint } from './text.js';
+import { aligned, duration, humanBytes, plain } from './text.js';
+
+export function movePlanText(plan: MovePlan, paint: Paint = plain): string {
+  const { hash, domainName, to, disks, strategy, risks } = plan;
+  const targets = disks.map(({ target }) => target).join(', ');
+  const facts: readonly (readonly [string, string])[] = [
+    ['strategy', `${strategy.name}: ${strategy.why}`],
+    [
+      'copies',
+      `${humanBytes(plan.copyBytes)} in ${count(
+        disks.flatMap((d) => d.before),
+        'image',
+      )}`,
+    ],
+    ['room at the destination', destinationText(plan)],
+    ...plan.sources.map((room) => ['room at the source', roomText(room)] as const),
+    ['speeds', speedsText(plan)],
+    ['time', timeText(plan)],
+    ['pauses of the guest', pausesText(plan)],
+    ...risks.map((risk) => ['risk', risk] as const),
+    ...plan.stages.map(({ stage, wayBack }) => [`way back ${stage}`, wayBack] as const),
+  ];
+  return [
+    paint('strong', `Plan ${hash}: move ${targets} of ${domainName} to ${to}`),
+    ...disks.flatMap(diskLines),
+    ...aligned(facts).map((line) => `  ${line}`),
+    paint('strong', `  do it: ferry apply ${hash}`),
+  ].join('\n');
+}
+
+function diskLines({ target, before, after }: MovePlan['disks'][number]): readonly string[] {
+  const rows = before.map(({ path, format, actualSizeBytes }, i) => [
+    `  ${i === 0 ? target : ' '.repeat(target.length)}  ${i === 0 ? 'live' : 'over'}`,
+    `${path} (${format}, ${humanBytes(actualSizeBytes)})`,
+    `→ ${after[i]?.path ?? '?'}`,
+  ]);
+  return aligned(rows);
+}
+
+const count = ({ length }: { readonly length: number }, what: string): string =>
+  `${length} ${what}${length === 1 ? '' : 's'}`;
+
+const roomText = ({ folder, freeBytes, afterBytes }: Room): string =>
+  `${folder}: ${humanBytes(freeBytes)} free${afterBytes === freeBytes ? '' : `, ${humanBytes(afterBytes)} after it`}`;
+
+function destinationText({ destination }: MovePlan): string {
+  const { spokenForBytes } = destination;
+  const others =
+    spokenForBytes === 0n ? '' : ` (other moves have still to write ${humanBytes(spokenForBytes)})`;
+  return roomText(destination) + others;
+}
+
+function speedsText({ rates }: MovePlan): string {
+  const rate = (bytes: bigint | null): string =>
+    bytes === null ? 'unknown' : `${humanBytes(bytes)}/s`;
+  const limit =
+    rates.limitBytesPerSecond === null ? '' : `, limited to ${rate(rates.limitBytesPerSecond)}`;
+  return `source reads ${rate(rates.readBytesPerSecond)}, destination writes ${rate(rates.writeBytesPerSecond)}${limit}; the guest writes ${rate(rates.guestBytesPerSecond)}`;
+}
+
+function timeText({ seconds }: MovePlan): string {
+  if (seconds === null) return 'unknown: a storage does not tell its speed';
+  return `between ${duration(Math.ceil(seconds.least))} and ${duration(Math.ceil(seconds.most))}`;
+}
+
+function pausesText({ pauses }: MovePlan): string {
+  if (pauses.length === 0) return 'not known: no move was made on this host yet';
+  const shown = pauses.map(({ what, leastMs, mostMs }) =>
+    leastMs === mostMs ? `${what} ${leastMs} ms` : `${what} ${leastMs} to ${mostMs} ms`,
+  );
+  return `${shown.join(', ')}, as in the moves before on this host`;
+}

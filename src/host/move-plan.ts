@@ -1,0 +1,326 @@
+// What `ferry plan move` says: the chain before and after, what is copied, room, time, pauses, risks, the way back. And the
+// world that it holds for: `ferry apply` asks whether it is still the same.
+
+import { createHash } from 'node:crypto';
+import { posix } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import type { FileIdentity } from '../block/copy.js';
+import { localPath, showSource } from '../block/layer.js';
+import type { Disk } from '../domain/disk.js';
+import { findDisk } from '../domain/definition.js';
+import type { DomainRecord, LiveRecord } from '../domain/record.js';
+import type { Move } from '../plan/move.js';
+import { destinationsOf } from '../plan/move.js';
+import { layersOf } from '../plan/refuse.js';
+import { hasCommand } from '../qmp/monitor.js';
+import { present } from '../std/assert.js';
+import { StateError } from '../std/errors.js';
+import { diskStats } from './disk-stats.js';
+import type { MoveRequest } from './ferry-host.js';
+import type { Host } from './host.js';
+
+/** A plan of a move as a person and a program see it. Null: it could not be told. */
+export interface MovePlan {
+  readonly hash: string;
+  readonly domain: string;
+  readonly domainName: string;
+  readonly to: string;
+  readonly strategy: { readonly name: 'mirrored-snapshot'; readonly why: string };
+  readonly disks: readonly PlannedDisk[];
+  /** What all copies read and write: what the images take on their storage now. */
+  readonly copyBytes: bigint;
+  readonly destination: Room & { readonly spokenForBytes: bigint };
+  /** Folders of the live images: what the guest writes until the end goes there too. */
+  readonly sources: readonly Room[];
+  readonly rates: {
+    readonly readBytesPerSecond: bigint | null;
+    readonly writeBytesPerSecond: bigint | null;
+    readonly limitBytesPerSecond: bigint | null;
+    /** What the guest writes to these disks. */
+    readonly guestBytesPerSecond: bigint;
+  };
+  /** From a copy alone on its storages to one that has a third of them. */
+  readonly seconds: { readonly least: number; readonly most: number } | null;
+  /** What moves on this host took, by what the guest stood still for. */
+  readonly pauses: readonly {
+    readonly what: string;
+    readonly leastMs: number;
+    readonly mostMs: number;
+  }[];
+  readonly risks: readonly string[];
+  readonly stages: readonly { readonly stage: string; readonly wayBack: string }[];
+}
+
+export interface PlannedDisk {
+  readonly target: string;
+  /** Active first, as is `after`. */
+  readonly before: readonly {
+    readonly path: string;
+    readonly format: string;
+    readonly actualSizeBytes: bigint;
+  }[];
+  readonly after: readonly { readonly path: string; readonly format: string }[];
+}
+
+export interface Room {
+  readonly folder: string;
+  readonly freeBytes: bigint;
+  /** When the move is over, and nothing else was written there. */
+  readonly afterBytes: bigint;
+}
+
+/** What a plan holds for, as `what it is` → `how it was`. */
+export type World = ReadonlyMap<string, string>;
+
+/** Everything that the plan depends on and that others may change meanwhile. The guest's writing is no change. */
+export async function worldOf(host: Host, live: LiveRecord, move: Move): Promise<World> {
+  const { images } = host.context;
+  const world = new Map([['life of QEMU', `id ${live.id}`]]);
+  const folder = await images.identity(move.to);
+  world.set(`folder ${move.to}`, folder === null ? 'not there' : `inode ${folder.inode}`);
+  for (const disk of disksOf(live, move)) {
+    const layers = layersOf(disk);
+    const chain = layers.map(({ source, format }) => `${showSource(source)} (${format})`);
+    world.set(`chain of ${disk.target}`, chain.join(' over '));
+    world.set(`size of ${disk.target}`, `${move.sizes.get(disk.target)?.sizeBytes ?? '?'} bytes`);
+    for (const [i, layer] of layers.entries()) {
+      const path = localPath(layer.source);
+      if (path === null) continue;
+      world.set(`image ${path}`, showIdentity(await images.identity(path), i === 0));
+    }
+  }
+  return world;
+}
+
+/** The guest writes to the active image: size and time of that one say nothing. */
+function showIdentity(found: FileIdentity | null, isActive: boolean): string {
+  if (found === null) return 'not there';
+  const { inode, sizeBytes, mtimeNs } = found;
+  const written = new Date(Number(mtimeNs / 1_000_000n)).toISOString();
+  return isActive ? `inode ${inode}` : `inode ${inode}, ${sizeBytes} bytes, written ${written}`;
+}
+
+/** Short enough to be typed, long enough that two plans do not meet. */
+export const hashOf = (request: MoveRequest, world: World): string =>
+  createHash('sha256')
+    .update(
+      JSON.stringify([request, [...world]], (_, value: unknown) =>
+        typeof value === 'bigint' ? String(value) : value,
+      ),
+    )
+    .digest('hex')
+    .slice(0, 12);
+
+/** Null: the world is as it was. */
+export function changesOf({ name }: DomainRecord, was: World, is: World): StateError | null {
+  const different = [...new Set([...was.keys(), ...is.keys()])].filter(
+    (what) => was.get(what) !== is.get(what),
+  );
+  // Other chains are of other images: nobody has to be told twice.
+  const chains = different.filter((what) => what.startsWith('chain '));
+  const changes = (chains.length > 0 ? chains : different).map(
+    (what) => `${what} was ${was.get(what) ?? 'none'}, is ${is.get(what) ?? 'none'}`,
+  );
+  if (changes.length === 0) return null;
+  return new StateError(
+    'OPERATION_INVALID',
+    `move ${name}: the world has changed since it was planned: ${changes.join('; ')}. Nothing was done; make the plan anew`,
+    { next: [`ferry chain ${name}`] },
+  );
+}
+
+const disksOf = (live: LiveRecord, move: Move): readonly Disk[] =>
+  move.disks.map((name) => present(findDisk(live.definition, name), 'the planner looked for it'));
+
+export async function describeMove(
+  host: Host,
+  hash: string,
+  live: LiveRecord,
+  move: Move,
+): Promise<MovePlan> {
+  const { record, to } = move;
+  const disks = disksOf(live, move).map((disk) => plannedDisk(move, disk));
+  const copyBytes = disks
+    .flatMap(({ before }) => before)
+    .reduce((sum, { actualSizeBytes }) => sum + actualSizeBytes, 0n);
+  const rates = await ratesOf(host, move, disks);
+  const seconds = timeOf(copyBytes, rates);
+  const overlayBytes =
+    seconds === null ? 0n : rates.guestBytesPerSecond * BigInt(Math.ceil(seconds.most));
+  const sources = await Promise.all(
+    [...new Set(disks.map(({ before }) => posix.dirname(present(before[0], 'a chain').path)))].map(
+      async (folder): Promise<Room> => {
+        const freeBytes = await host.context.images.freeBytes(folder);
+        return { folder, freeBytes, afterBytes: freeBytes };
+      },
+    ),
+  );
+  const destination = {
+    folder: to,
+    freeBytes: move.freeBytes,
+    spokenForBytes: move.spokenForBytes,
+    afterBytes: move.freeBytes - move.spokenForBytes - copyBytes,
+  };
+  checkRoom(record, [destination, ...sources], overlayBytes, rates.guestBytesPerSecond);
+  return {
+    hash,
+    domain: record.uuid,
+    domainName: record.name,
+    to,
+    strategy: {
+      name: 'mirrored-snapshot',
+      why: 'what is frozen is copied as files, and only what the guest writes meanwhile is mirrored: a crash costs that much',
+    },
+    disks,
+    copyBytes,
+    destination,
+    sources,
+    rates,
+    seconds,
+    pauses: pausesOf(host),
+    risks: await risksOf(host, move, disks, rates),
+    stages: stagesOf(
+      record,
+      disks.map(({ target }) => target),
+    ),
+  };
+}
+
+function plannedDisk(move: Move, disk: Disk): PlannedDisk {
+  const { copies } = present(destinationsOf(disk, move.to, move.stamp), 'the planner looked');
+  const layers = layersOf(disk).map(({ source, format }) => {
+    const path = showSource(source);
+    return { path, format, actualSizeBytes: move.files.get(path)?.info?.actualSizeBytes ?? 0n };
+  });
+  return {
+    target: disk.target,
+    before: layers,
+    after: layers.map(({ format }, i) => ({ path: present(copies[i], 'one each'), format })),
+  };
+}
+
+type Rates = MovePlan['rates'];
+
+const SAMPLE_MS = 1000;
+
+async function ratesOf(host: Host, move: Move, disks: readonly PlannedDisk[]): Promise<Rates> {
+  const { images } = host.context;
+  const targets = new Set(disks.map(({ target }) => target));
+  const written = async (): Promise<bigint> =>
+    (await diskStats(host, move.record.uuid))
+      .filter(({ target }) => targets.has(target))
+      .reduce((sum, { stats }) => sum + stats.writeBytes, 0n);
+  const begin = performance.now();
+  const before = await written();
+  const all = disks.flatMap((disk) => disk.before);
+  const largest = all.toSorted((a, b) => Number(b.actualSizeBytes - a.actualSizeBytes))[0];
+  await delay(SAMPLE_MS);
+  const grown = (await written()) - before;
+  const guest = BigInt(Math.round(Number(grown) / ((performance.now() - begin) / 1000)));
+  // After the guest was looked at: they take bandwidth from it.
+  const read = largest === undefined ? null : await images.readRate(largest.path).catch(() => null);
+  const write = await images.writeRate(move.to);
+  return {
+    readBytesPerSecond: read,
+    writeBytesPerSecond: write,
+    limitBytesPerSecond: move.bytesPerSecond,
+    guestBytesPerSecond: guest,
+  };
+}
+
+/** Taking part in what others do with the storages. */
+const SHARE = 3;
+/** Snapshot, catching up, pivot and merge, on a host that is busy. */
+const REST_SECONDS = 5;
+
+function timeOf(copyBytes: bigint, rates: Rates): MovePlan['seconds'] {
+  const read = rates.readBytesPerSecond;
+  const write = rates.writeBytesPerSecond;
+  const limit = rates.limitBytesPerSecond;
+  if (read === null || write === null) return null;
+  const rate = [read, write, ...(limit === null ? [] : [limit])].reduce((a, b) => (a < b ? a : b));
+  const seconds = Number(copyBytes) / Number(rate > 0n ? rate : 1n);
+  return { least: seconds, most: seconds * (limit === rate ? 1.5 : SHARE) + REST_SECONDS };
+}
+
+function checkRoom(
+  { name }: DomainRecord,
+  rooms: readonly Room[],
+  overlayBytes: bigint,
+  guest: bigint,
+): void {
+  const short = rooms.find(({ afterBytes }) => afterBytes < overlayBytes);
+  if (short === undefined) return;
+  throw new StateError(
+    'OPERATION_INVALID',
+    `plan move ${name}: the guest writes ${guest} bytes a second, so up to ${overlayBytes} may come together until the move is over, and ${short.afterBytes} will be free in ${short.folder}; make room there, or move when the guest writes less`,
+  );
+}
+
+/** Of the moves that this host remembers. */
+function pausesOf(host: Host): MovePlan['pauses'] {
+  const byWhat = new Map<string, number[]>();
+  for (const { kind, outcome, pauses } of host.operations.all()) {
+    if (kind !== 'move' || outcome !== 'committed') continue;
+    for (const { what, ms } of pauses) byWhat.set(what, [...(byWhat.get(what) ?? []), ms]);
+  }
+  return [...byWhat].map(([what, all]) => ({
+    what,
+    leastMs: Math.min(...all),
+    mostMs: Math.max(...all),
+  }));
+}
+
+async function risksOf(
+  host: Host,
+  { record: { uuid, persistent }, folder }: Move,
+  disks: readonly PlannedDisk[],
+  { guestBytesPerSecond: guest, writeBytesPerSecond: write }: Rates,
+): Promise<readonly string[]> {
+  const monitor = await host.guestOf(uuid).monitor();
+  const canForce = monitor !== null && hasCommand(monitor.schema, 'block-job-change');
+  const { major, minor, micro } = host.emulator.version;
+  const stats = await Promise.all(
+    disks.flatMap(({ before }) => before.map(({ path }) => host.context.images.stat(path))),
+  );
+  const here = stats.some((file) => file !== null && file.device === folder?.device);
+  return [
+    ...(here
+      ? ['the destination is on the same file system as the source: it fails with it, and fills it']
+      : []),
+    ...(write !== null && guest * 2n > write
+      ? [
+          `the guest writes ${guest} bytes a second where the destination takes ${write}: the mirror may not catch up before the guest writes less`,
+        ]
+      : []),
+    ...(canForce
+      ? []
+      : [
+          `QEMU ${major}.${minor}.${micro} cannot make a running mirror write-blocking (block-job-change), so a guest that writes faster than the destination is not slowed down`,
+        ]),
+    ...(persistent === null
+      ? [
+          'the domain is transient: when its QEMU dies, the move goes on only if it is created again on its live image',
+        ]
+      : []),
+  ];
+}
+
+const stagesOf = ({ name }: DomainRecord, targets: readonly string[]): MovePlan['stages'] => [
+  {
+    stage: 'until the switch',
+    wayBack: `the guest is on the source; 'ferry ops cancel N' takes back what was done, and a crash costs what changed`,
+  },
+  {
+    stage: 'at the switch',
+    wayBack:
+      targets.length === 1
+        ? 'a switch that fails leaves the guest on the source'
+        : `all of ${targets.join(', ')} switch or none: if one fails, the guest is on the source with all of them`,
+  },
+  {
+    stage: 'after the switch',
+    wayBack: `none: the old images are a copy of that moment. They are kept, and 'ferry chain ${name}' shows them as stale`,
+  },
+];

@@ -10,6 +10,7 @@ import { addGcCommand } from './gc-commands.js';
 import { addDomainCommands } from './domain-commands.js';
 import { errorText, tell } from './error-text.js';
 import { addMoveCommands } from './move-commands.js';
+import { addPaceCommands } from './pace-commands.js';
 import { addOperationCommands } from './operation-commands.js';
 import type { GlobalOptions } from './session.js';
 import { openSession, paintFor } from './session.js';
@@ -71,6 +72,7 @@ function makeProgram(doing: { text: string }): Command {
   addSnapshotCommands(program, open);
   addOperationCommands(program, open);
   addMoveCommands(program, open);
+  addPaceCommands(program, open);
   addDoctorCommand(program, open);
   addGcCommand(program, open);
   return program;

@@ -166,7 +166,7 @@ function sizeBytes(text: string): bigint {
   return BigInt(digits ?? 0) << BigInt({ K: 10, M: 20, G: 30, T: 40 }[unit ?? 'M'] ?? 20);
 }
 
-function bandwidth(text: string): bigint {
+export function bandwidth(text: string): bigint {
   const bytes = /^[1-9]\d{0,15}$/.test(text) ? BigInt(text) : sizeBytes(text);
   if (bytes > 0n) return bytes;
   throw new InvalidArgumentError('It has to be bytes a second such as 512K, 10M or 1G.');

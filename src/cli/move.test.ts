@@ -4,11 +4,18 @@ import { test } from 'node:test';
 
 import { bench, golden, transcript } from './testing/ferry.js';
 
-test('a plan of a move says everything that is asked before one agrees', async (t) => {
+test('a move is planned, applied, slowed down and paused', async (t) => {
   const on = await bench(t);
   const lines = [
     ['plan', 'move', 'vm1', 'vda', '--to', '/dst'],
     ['apply', '0f3a9c41d2be', '--detach'],
+    ['limit', '7', '10M'],
+    ['limit', '7', 'none'],
+    ['limit', '7', 'fast'],
+    ['limit', '8', '1G'],
+    ['pause', '7'],
+    ['resume', '7'],
+    ['cancel', '7'],
     ['apply'],
     ['plan'],
     ['plan', 'move', 'vm1', 'vdz', '--to', '/dst'],

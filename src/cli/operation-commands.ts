@@ -15,7 +15,7 @@ import { jsonReporter, lineReporter, redrawReporter, silent } from './progress.j
 import type { Session } from './session.js';
 import { localTime } from './text.js';
 
-const number = (text: string): number => {
+export const number = (text: string): number => {
   if (/^\d{1,15}$/.test(text)) return Number(text);
   throw new InvalidArgumentError('It has to be a whole number.');
 };
@@ -72,16 +72,7 @@ function addOpsCommands(program: Command, open: () => Session): void {
       session.print(operation, () => operationText(operation, session.paint));
     });
 
-  ops
-    .command('wait')
-    .argument('<number>', 'number of the operation', number)
-    .description('show its progress until it has ended; Ctrl-C ends the waiting only')
-    .addOption(progressOption())
-    .action(async (id: number, options: { readonly progress: ProgressKind }) => {
-      const session = open();
-      const ended = await follow(session, id, options.progress);
-      if (ended !== null) printEnd(session, ended, options.progress, () => operationText(ended));
-    });
+  addWaitCommand(ops.command('wait'), open);
 
   ops
     .command('rotate')
@@ -93,8 +84,26 @@ function addOpsCommands(program: Command, open: () => Session): void {
       session.print({ operation, done: 'rotate' }, () => `Operation ${operation} is rotated`);
     });
 
-  ops
-    .command('cancel')
+  addCancelCommand(ops.command('cancel'), open);
+  addResolveCommand(ops, open);
+}
+
+/** `ops wait`, which is `watch` too. */
+export function addWaitCommand(command: Command, open: () => Session): void {
+  command
+    .argument('<number>', 'number of the operation', number)
+    .description('show its progress until it has ended; Ctrl-C ends the waiting only')
+    .addOption(progressOption())
+    .action(async (id: number, options: { readonly progress: ProgressKind }) => {
+      const session = open();
+      const ended = await follow(session, id, options.progress);
+      if (ended !== null) printEnd(session, ended, options.progress, () => operationText(ended));
+    });
+}
+
+/** `ops cancel`, which is `cancel` too. */
+export function addCancelCommand(command: Command, open: () => Session): void {
+  command
     .argument('<number>', 'number of the operation', number)
     .description('end it before its commit step; what it did is undone')
     .action(async (operation: number) => {
@@ -105,7 +114,6 @@ function addOpsCommands(program: Command, open: () => Session): void {
         () => `Operation ${operation} is being cancelled; what it did is undone`,
       );
     });
-  addResolveCommand(ops, open);
 }
 
 function addResolveCommand(ops: Command, open: () => Session): void {

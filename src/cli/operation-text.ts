@@ -91,12 +91,14 @@ function stepLines({ steps, commitAt }: OperationView): readonly string[] {
 }
 
 export function progressText(progress: NonNullable<OperationView['progress']>): string {
-  const { phase, percent, doneBytes, totalBytes, ready } = progress;
+  const { phase, percent, doneBytes, totalBytes, ready, limitBytesPerSecond } = progress;
   // Between copies there is nothing to count.
   const amount =
     totalBytes === 0n ? '' : ` (${humanBytes(doneBytes)} of ${humanBytes(totalBytes)})`;
   const state = ready ? 'READY' : 'not ready';
-  return `${phase} ${shownPercent(percent, ready)} %${amount}, ${state}`;
+  const limit =
+    limitBytesPerSecond === null ? '' : `, at most ${humanBytes(limitBytesPerSecond)}/s`;
+  return `${phase} ${shownPercent(percent, ready)} %${amount}${limit}, ${state}`;
 }
 
 export const msText = (ms: number): string => `${Math.round(ms * 10) / 10} ms`;

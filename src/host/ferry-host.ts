@@ -155,6 +155,8 @@ export interface OperationView {
 /** Where a long operation is. `percent` never says 100 before READY (law 12). */
 export interface OperationProgress {
   readonly phase: string;
+  /** What all its copies together may read in a second; null: no limit. */
+  readonly limitBytesPerSecond: bigint | null;
   readonly percent: number;
   readonly doneBytes: bigint;
   readonly totalBytes: bigint;
@@ -165,6 +167,13 @@ export interface OperationProgress {
     readonly doneBytes: bigint;
     readonly totalBytes: bigint;
   }[];
+}
+
+/** What is to hold for the copies of a move from now on; what is not named stays as it is. */
+export interface PaceChange {
+  /** Null: no limit. */
+  readonly limitBytesPerSecond?: bigint | null | undefined;
+  readonly isPaused?: boolean | undefined;
 }
 
 /** 1 GiB: what a death of QEMU costs a move at most, if nobody says otherwise. */
@@ -256,6 +265,8 @@ export interface FerryHost {
   operation(id: number): OperationView;
   /** Resolves when the operation has ended or needs a person; rejects with its error when it was rolled back. */
   waitOperation(id: number, signal: AbortSignal): Promise<OperationView>;
+  /** Slows the copies of a move down, lets them stand still, or go again. Survives the daemon. */
+  paceOperation(id: number, change: PaceChange): Promise<void>;
   /** Puts an epoch on top of the live layers of a move now. */
   rotateOperation(id: number): Promise<void>;
   /** Stops an operation before its commit step; what it did is undone. */

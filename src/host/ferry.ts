@@ -32,6 +32,7 @@ import {
 } from './domain-verbs.js';
 import { problemText } from './keeper.js';
 import { MovePlans, applyMove, makeMovePlan, startMove } from './move-verbs.js';
+import { paceOperation } from './pace-verbs.js';
 import { operationView } from './operations.js';
 import { takeBack } from './owed.js';
 import { rotateMove } from './rotate.js';
@@ -62,6 +63,7 @@ type OperationVerbs =
   | 'waitOperation'
   | 'cancelOperation'
   | 'rotateOperation'
+  | 'paceOperation'
   | 'resolveOperation';
 
 export function ferryHost(host: Host, log: EventLog, version: string): FerryHost {
@@ -327,6 +329,7 @@ function operationVerbs(host: Host): Pick<FerryHost, OperationVerbs> {
     operation: view,
     waitOperation: (id, signal) => waitOperation(host, id, signal),
     cancelOperation: (id) => cancelOperation(host, id),
+    paceOperation: (id, change) => paceOperation(host, id, change),
     rotateOperation: (id) => rotateMove(host, id),
     async resolveOperation(id, answer) {
       await resolveOperation(host, id, answer);

@@ -19,6 +19,7 @@ import { Guest } from './guest.js';
 import { Interrupted } from './interrupted.js';
 import { Keeper } from './keeper.js';
 import { Operations } from './operations.js';
+import { Paces } from './paces.js';
 import { resumeMoves, rotationOf, takeUpLater } from './owed.js';
 import { rotateWhatGrew } from './rotate.js';
 import { reconcile } from './reconcile.js';
@@ -66,6 +67,7 @@ export class Host {
   /** Names of domains that are being created. */
   readonly claims = new Map<string, string>();
   readonly operations: Operations;
+  readonly paces: Paces;
   readonly interrupted = new Interrupted(this);
   readonly keeper = new Keeper(this);
   private readonly guests = new Map<string, Guest>();
@@ -79,6 +81,7 @@ export class Host {
     this.uuid = uuid;
     this.context = context;
     this.operations = new Operations(context.known.journal);
+    this.paces = new Paces(context.known.journal);
     this.emulator = emulator;
   }
 
@@ -345,6 +348,7 @@ export class Host {
       lock: guest.lock,
       signal,
       obstacle: async () => rotationOf(await this.known.journal.openOperations(), guest.uuid),
+      pace: (operation: number) => this.paces.of(operation),
       isGone: async () => (await guest.monitor()) === null || this.isOwed(guest.uuid),
       onProgress,
       onInterrupted: (error: JournalError) => this.interrupted.operation(guest.uuid, error),
@@ -360,7 +364,8 @@ export class Host {
     this.running.delete(operation);
     await this.operations.refresh(operation);
     if (this.operations.get(operation).kind === 'rotate') await resumeMoves(this, uuid);
-    const { pauses } = this.operations.get(operation);
+    const { pauses, endedAtMs } = this.operations.get(operation);
+    if (endedAtMs !== null) await this.paces.forget(operation);
     this.log.info({ domain: uuid, operation, outcome: outcome.outcome, pauses }, 'operation ended');
     void this.look(uuid);
     if (outcome.outcome === 'rolled-back') throw outcome.error;

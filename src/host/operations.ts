@@ -1,12 +1,14 @@
 // Operations as doors show them: what the journal says of each, and how far the one that runs is.
 
 import type { MirrorProblem } from '../domain/record.js';
+import type { CopyPace } from '../job/effect.js';
 import type { Journal, OperationRecord } from '../journal/journal.js';
 import { explainStep } from '../plan/explain.js';
 import { NotFoundError } from '../std/errors.js';
 import type { OperationProgress, OperationView } from './ferry-host.js';
 import type { Host, Running } from './host.js';
 import { problemText } from './keeper.js';
+import { paceOf } from './pace-verbs.js';
 import { statusOf, storyOf } from './story.js';
 
 /** How many ended operations are shown. */
@@ -90,7 +92,7 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
     story: storyOf(record, running !== null),
     progress:
       record.kind === 'move'
-        ? moveProgress(record, running, host.keeper.problem(record.domain))
+        ? moveProgress(record, running, host.keeper.problem(record.domain), paceOf(host, record))
         : null,
     pauses: record.pauses,
   };
@@ -105,6 +107,7 @@ function moveProgress(
   record: OperationRecord,
   running: Running | null,
   problem: MirrorProblem | null,
+  { limitBytesPerSecond, isPaused }: CopyPace,
 ): OperationProgress {
   const { steps } = record.plan;
   const marks = record.steps.map((step) => step.mark);
@@ -124,9 +127,12 @@ function moveProgress(
     ? 'done'
     : record.direction === 'back'
       ? 'undoing'
-      : phaseOf(at?.kind ?? null, isSwitched, problem);
+      : isPaused && at?.kind === 'copy-image'
+        ? 'paused'
+        : phaseOf(at?.kind ?? null, isSwitched, problem);
   return {
     phase,
+    limitBytesPerSecond,
     percent,
     doneBytes: report.doneBytes,
     totalBytes: report.totalBytes,

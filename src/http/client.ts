@@ -15,6 +15,7 @@ import type {
   MoveRequest,
   OperationAnswer,
   OperationView,
+  PaceChange,
   SnapshotDeleteMode,
   SnapshotRequestFlags,
   SnapshotView,
@@ -81,6 +82,7 @@ export interface FerryClient {
   waitOperation(id: number, signal?: AbortSignal): Promise<OperationView>;
   /** The operation at every change, the last one when it has ended; rejects when it was rolled back. */
   watchOperation(id: number, options?: StreamReadOptions): AsyncGenerator<OperationView>;
+  paceOperation(id: number, change: PaceChange): Promise<void>;
   rotateOperation(id: number): Promise<void>;
   cancelOperation(id: number): Promise<void>;
   resolveOperation(id: number, answer: OperationAnswer): Promise<OperationView>;
@@ -151,6 +153,7 @@ export function ferryClient(socketPath: string): FerryClient {
     operation: (id) => ask('GET', `/v1/operations/${id}`),
     waitOperation: (id, signal) => waitOperation(socketPath, id, signal),
     watchOperation: (id, options = {}) => watchOperation(socketPath, id, options),
+    paceOperation: (id, change) => tell('POST', `/v1/operations/${id}/pace`, change),
     rotateOperation: (id) => tell('POST', `/v1/operations/${id}/rotate`),
     cancelOperation: (id) => tell('POST', `/v1/operations/${id}/cancel`),
     resolveOperation: (id, answer) => ask('POST', `/v1/operations/${id}/resolve`, answer),

@@ -253,6 +253,19 @@ export const routes: readonly Route[] = [
   ),
   route(
     'POST',
+    '/v1/operations/:operation/pace',
+    'pace',
+    {
+      params: operation,
+      body: z.strictObject({
+        limitBytesPerSecond: bytes.nullable().optional(),
+        isPaused: z.boolean().optional(),
+      }),
+    },
+    ({ params, body }, { host }) => done(host.paceOperation(params.operation, body)),
+  ),
+  route(
+    'POST',
     '/v1/operations/:operation/rotate',
     'ops rotate',
     { params: operation },

@@ -85,6 +85,7 @@ const later = { paused: false, mirrorLater: true };
 const forgotten = { snapshotsMetadata: true, nvram: 'keep' } as const;
 const flags = { diskOnly: true, noMetadata: false, reuseExternal: true, atomic: false };
 
+const aPace = { limitBytesPerSecond: 1n << 20n, isPaused: true };
 const aMove = { disks: ['vda'], to: '/dst', rotateBytes: 1n << 28n, bytesPerSecond: 1n << 20n };
 
 for (const [name, call, want] of [
@@ -129,6 +130,7 @@ for (const [name, call, want] of [
   ['planMove', (c) => c.planMove('vm1', aMove), ['planMove', 'vm1', aMove]],
   ['plan', (c) => c.plan('0123abcd'), ['plan', '0123abcd']],
   ['applyPlan', (c) => c.applyPlan('0123abcd'), ['applyPlan', '0123abcd']],
+  ['paceOperation', (c) => c.paceOperation(7, aPace), ['paceOperation', 7, aPace]],
   ['rotateOperation', (c) => c.rotateOperation(7), ['rotateOperation', 7]],
   [
     'operations',

@@ -9,7 +9,7 @@ export class Pace {
   private owedBytes = 0;
   private atMs = performance.now();
 
-  /** `rate` in bytes per second; null: no limit. */
+  /** `rate` in bytes per second; null: no limit; 0: nothing passes. */
   constructor(rate: () => number | null) {
     this.rate = rate;
   }
@@ -18,8 +18,10 @@ export class Pace {
   async pass(bytes: number, signal: AbortSignal): Promise<void> {
     for (;;) {
       const rate = this.settle();
-      if (rate === null || this.owedBytes <= 0 || signal.aborted) break;
-      await pause(Math.min(lookMs, (this.owedBytes / rate) * 1000), signal);
+      if (rate === null || signal.aborted) break;
+      if (rate === 0) await pause(lookMs, signal);
+      else if (this.owedBytes <= 0) break;
+      else await pause(Math.min(lookMs, (this.owedBytes / rate) * 1000), signal);
     }
     this.owedBytes += bytes;
   }

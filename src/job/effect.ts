@@ -16,6 +16,14 @@ export interface StepReport {
   readonly totalBytes: bigint;
 }
 
+/** How the copies of an operation go. */
+export interface CopyPace {
+  /** Null: as fast as the storages let them. */
+  readonly limitBytesPerSecond: bigint | null;
+  /** They stand still. */
+  readonly isPaused: boolean;
+}
+
 export interface EffectContext {
   readonly operation: number;
   /** Where the operation is going when the step is done, undone or asked. */
@@ -27,6 +35,8 @@ export interface EffectContext {
   readonly progress: (report: StepReport) => void;
   /** A pause of the guest that was ours and is over: it is journaled with the next entry. */
   readonly notePause: (what: string, ms: number) => void;
+  /** What was said of the operation's copies since it was planned, asked again and again; null: nothing. */
+  readonly pace: () => CopyPace | null;
   /** What this step, in whichever life of the daemon, wrote down of the copy that it makes; null: nothing. */
   readonly saved: () => Promise<SavedCopy | null>;
   /** Durable when it resolves. */

@@ -22,7 +22,7 @@ import type { Plan, Refusal, Step, StepKind } from '../plan/step.js';
 import { present } from '../std/assert.js';
 import type { FerryError } from '../std/errors.js';
 import { JournalError, NeedsOperatorError } from '../std/errors.js';
-import type { Effect, EffectContext, Effects, Probe, StepReport } from './effect.js';
+import type { CopyPace, Effect, EffectContext, Effects, Probe, StepReport } from './effect.js';
 import type { Action } from './recover.js';
 import { decide } from './recover.js';
 import type { Resolution } from './resolve.js';
@@ -60,6 +60,8 @@ export interface RunnerDeps<W> {
   /** Why an operation that may wait has to, although its QEMU is there; null: it need not. */
   readonly obstacle?: () => Promise<string | null>;
   readonly onProgress?: (progress: StepProgress) => void;
+  /** Of an operation; null: as planned. */
+  readonly pace?: (operation: number) => CopyPace | null;
   /** Awaited before a step is done on the way forward: who goes on with many operations at once puts them in order. */
   readonly turn?: (kind: StepKind) => Promise<void>;
   /** Told, still under the lock, that the journal could not be written: the operation is half-way until it is resumed. */
@@ -460,6 +462,7 @@ function partsOf<W>(
     signal: (cancellable ? deps.signal : undefined) ?? never,
     progress: (report) => tell(run, i, 'doing', report),
     notePause: (what, ms) => void run.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),
+    pace: () => deps.pace?.(operation) ?? null,
     saved: async () => await deps.journal.copy(operation, i),
     save: async (note) => await deps.journal.saveCopy(operation, i, note),
   };

@@ -3,6 +3,7 @@
 import { dirname, join } from 'node:path';
 
 import type { OperationView } from '../../src/host/ferry-host.js';
+import { fromJson } from '../../src/http/wire.js';
 import { present } from '../../src/std/assert.js';
 import type { FerrydOptions } from './ferryd.js';
 import type { Lab, LabGuest } from './lab.js';
@@ -33,7 +34,6 @@ export async function beginMove(lab: Lab, ...options: readonly string[]): Promis
   return id;
 }
 
-/** As JSON has it: what are 64 bits wide are strings or numbers here. */
 export async function operation(lab: Lab, id: number): Promise<OperationView> {
-  return JSON.parse(await lab.mustFerry('ops', 'show', String(id), '--json')) as OperationView; // our own CLI
+  return fromJson(await lab.mustFerry('ops', 'show', String(id), '--json')) as OperationView; // our own CLI
 }

@@ -340,6 +340,7 @@ export async function factsAfter(plan: Plan): Promise<string> {
       signal: new AbortController().signal,
       progress: () => undefined,
       notePause: () => undefined,
+      pace: () => null,
       saved: async () => null,
       save: async () => undefined,
     });

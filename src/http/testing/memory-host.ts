@@ -7,6 +7,7 @@ import type {
   DomainSummary,
   FerryHost,
   OperationView,
+  PaceChange,
   SnapshotView,
   StreamedEvent,
   UndefineHow,
@@ -181,6 +182,11 @@ export class MemoryHost implements FerryHost {
   async applyPlan(hash: string): Promise<OperationView> {
     this.note('applyPlan', hash);
     return present([...this.operationViews.values()][0]);
+  }
+
+  async paceOperation(id: number, change: PaceChange): Promise<void> {
+    this.note('paceOperation', id, change);
+    this.operation(id);
   }
 
   operations(filter: { readonly all: boolean }): readonly OperationView[] {

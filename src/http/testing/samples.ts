@@ -146,6 +146,7 @@ export const move: OperationView = {
   },
   progress: {
     phase: 'copying',
+    limitBytesPerSecond: null,
     percent: 45,
     doneBytes: 4n * GiB + 512n * MiB,
     totalBytes: 10n * GiB,

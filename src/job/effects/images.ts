@@ -73,8 +73,7 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
       saved,
       save: context.save,
       signal: context.signal,
-      limitBytesPerSecond: () =>
-        step.bytesPerSecond === undefined ? null : Number(step.bytesPerSecond),
+      limitBytesPerSecond: () => limitOf(step, context),
       onProgress: (doneBytes, totalBytes) => context.progress({ doneBytes, totalBytes }),
     });
     await context.save({ note: 'whole', whole });
@@ -98,6 +97,14 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
     return whole != null && sameFile(whole.file, file) ? 'done' : 'partial';
   },
 };
+
+/** 0: it stands still. */
+function limitOf(step: StepOf<'copy-image'>, context: EffectContext): number | null {
+  const said = context.pace();
+  if (said?.isPaused === true) return 0;
+  const limit = said === null ? (step.bytesPerSecond ?? null) : said.limitBytesPerSecond;
+  return limit === null ? null : Number(limit);
+}
 
 /** Whether the finished copy is what has its name. Reads all of it where nothing cheaper tells. */
 async function isOurs(

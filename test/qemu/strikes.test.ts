@@ -40,6 +40,12 @@ for (const [i, [name]] of lanes.entries()) {
     assert.deepEqual(atEnd, []);
     const struck = hunts.flatMap(({ results }) => results.filter(({ blow }) => blow !== null));
     assert.ok(struck.length > 0, 'nobody was struck');
+    // The first transaction is written on a way of its own.
+    for (const { scenario, points } of hunts)
+      assert.ok(
+        [...points].some((point) => point.startsWith('begin ')),
+        `${scenario.name}: its beginning is no point`,
+      );
     if (process.env['CI']) assert.equal(leftOf(hunts), 0, 'points were left out');
   });
 }

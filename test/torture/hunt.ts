@@ -46,9 +46,9 @@ export class Hunt {
     return this.unharmed ? this.due.length : Number.POSITIVE_INFINITY;
   }
 
-  /** How many points the operation has. */
-  get points(): number {
-    return this.known.size;
+  /** The points of the operation that runs came to so far. */
+  get points(): ReadonlySet<string> {
+    return this.known;
   }
 
   /** Null: a run in which nobody is struck. */

@@ -199,12 +199,12 @@ function watchJournal(): void {
   journal.nextDomainId = named(journal.nextDomainId, () => 'next domain id');
   journal.putSetting = named(journal.putSetting, (key) => `setting ${key}`);
 
-  // Every transaction passes here, whatever method made it.
-  const write = journal['write'];
-  journal['write'] = function <T>(this: SqliteJournal, body: () => T): T {
+  // Every transaction passes here, whatever method made it: the first of an operation too.
+  const attempt = journal['attempt'];
+  journal['attempt'] = function <T>(this: SqliteJournal, body: () => T): T {
     const blow = points.transaction(about ?? 'transaction');
     fallsAt(blow, 'before');
-    const value = write.call(this, body) as T; // `call` forgets what a generic method returns
+    const value = attempt.call(this, body) as T; // `call` forgets what a generic method returns
     fallsAt(blow, 'after');
     return value;
   };

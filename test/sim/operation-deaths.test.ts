@@ -1,0 +1,10 @@
+// Every call of every operation struck by power cuts and by QEMU's death; see every-call.ts.
+
+import { strikeAll } from './every-call.js';
+
+// Errors make an operation wait for a person; after a death the world can be asked instead.
+await strikeAll(
+  ['a power cut', 'a power cut, and a storage that lied', 'the death of QEMU'],
+  false,
+  { tried: 8000, rolledBack: 1500, attention: 0 },
+);

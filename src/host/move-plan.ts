@@ -10,8 +10,9 @@ import { localPath, showSource } from '../block/layer.js';
 import type { Disk } from '../domain/disk.js';
 import { findDisk } from '../domain/definition.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
+import { encode } from '../journal/codec.js';
 import type { Move } from '../plan/move.js';
-import { destinationsOf } from '../plan/move.js';
+import { copyBytesOf, destinationsOf } from '../plan/move.js';
 import { layersOf } from '../plan/refuse.js';
 import { hasCommand } from '../qmp/monitor.js';
 import { present } from '../std/assert.js';
@@ -104,11 +105,7 @@ function showIdentity(found: FileIdentity | null, isActive: boolean): string {
 /** Short enough to be typed, long enough that two plans do not meet. */
 export const hashOf = (request: MoveRequest, world: World): string =>
   createHash('sha256')
-    .update(
-      JSON.stringify([request, [...world]], (_, value: unknown) =>
-        typeof value === 'bigint' ? String(value) : value,
-      ),
-    )
+    .update(encode([request, [...world]]))
     .digest('hex')
     .slice(0, 12);
 
@@ -130,8 +127,9 @@ export function changesOf({ name }: DomainRecord, was: World, is: World): StateE
   );
 }
 
+/** Those that are there: when a plan is applied, others may have gone. */
 const disksOf = (live: LiveRecord, move: Move): readonly Disk[] =>
-  move.disks.map((name) => present(findDisk(live.definition, name), 'the planner looked for it'));
+  move.disks.flatMap((name) => findDisk(live.definition, name) ?? []);
 
 export async function describeMove(
   host: Host,
@@ -140,10 +138,9 @@ export async function describeMove(
   move: Move,
 ): Promise<MovePlan> {
   const { record, to } = move;
-  const disks = disksOf(live, move).map((disk) => plannedDisk(move, disk));
-  const copyBytes = disks
-    .flatMap(({ before }) => before)
-    .reduce((sum, { actualSizeBytes }) => sum + actualSizeBytes, 0n);
+  const moved = disksOf(live, move);
+  const disks = moved.map((disk) => plannedDisk(move, disk));
+  const copyBytes = copyBytesOf(move, moved);
   const rates = await ratesOf(host, move, disks);
   const seconds = timeOf(copyBytes, rates);
   const overlayBytes =

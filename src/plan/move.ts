@@ -182,13 +182,7 @@ function checkFolder(request: Move, disks: readonly Disk[]): Error | null {
       'INVALID_ARG',
       `${doing(request)}: ferryd cannot write there; check the permissions`,
     );
-  const neededBytes = disks
-    .flatMap(layersOf)
-    .reduce(
-      (sum, layer) =>
-        sum + (request.files.get(localPath(layer.source) ?? '')?.info?.actualSizeBytes ?? 0n),
-      0n,
-    );
+  const neededBytes = copyBytesOf(request, disks);
   if (neededBytes > request.freeBytes - request.spokenForBytes) {
     const others =
       request.spokenForBytes === 0n
@@ -201,6 +195,15 @@ function checkFolder(request: Move, disks: readonly Disk[]): Error | null {
   }
   return null;
 }
+
+/** What the images of `disks` take on their storage, and so what is read and written. */
+export const copyBytesOf = ({ files }: Pick<Move, 'files'>, disks: readonly Disk[]): bigint =>
+  disks
+    .flatMap(layersOf)
+    .reduce(
+      (sum, layer) => sum + (files.get(localPath(layer.source) ?? '')?.info?.actualSizeBytes ?? 0n),
+      0n,
+    );
 
 function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
   const paths = present(destinationsOf(disk, request.to, request.stamp), 'checked before');

@@ -2,7 +2,7 @@
 // world has changed is refused.
 
 import assert from 'node:assert/strict';
-import { mkdir, readdir, rename } from 'node:fs/promises';
+import { mkdir, readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
@@ -89,6 +89,16 @@ test('a plan whose world has changed is refused, with what changed, and nothing 
     assert.equal(unknown.code, 3);
     assert.match(unknown.stderr, /no plan 0123456789ab; plans are kept while ferryd runs/);
     await lab.mustVirsh('start', 'vm1');
+    // A disk that is gone, or has another name now.
+    const { hash } = await planOf(lab);
+    await lab.mustVirsh('destroy', 'vm1');
+    const xml = await lab.mustVirsh('dumpxml', 'vm1', '--inactive');
+    await writeFile(guest.xmlFile, xml.replace("<target dev='vda'", "<target dev='vdc'"));
+    await lab.mustVirsh('define', guest.xmlFile);
+    await lab.mustVirsh('start', 'vm1');
+    const gone = await lab.ferry('apply', hash);
+    assert.equal(gone.code, 4);
+    assert.match(gone.stderr, /chain of vda was \S+more\.qcow2 .*, is none/);
     await endsWell(lab, guest);
   });
 });

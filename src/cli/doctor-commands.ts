@@ -2,10 +2,8 @@
 
 import type { Command } from 'commander';
 
-import { doctorWithoutDaemon } from '../host/doctor/doctor.js';
 import type { DoctorReport } from '../host/doctor/types.js';
 import type { XmlFacts } from '../host/doctor/facts.js';
-import { xmlFacts } from '../host/doctor/xml.js';
 import { RemoteError } from '../http/wire.js';
 import { codes, messageOf, RequestError } from '../std/errors.js';
 import { doctorText } from './doctor-text.js';
@@ -54,6 +52,7 @@ async function examined(
   if (xml !== undefined) {
     if (domain !== null)
       throw new RequestError('INVALID_ARG', 'the XML names its domain; give the one or the other');
+    const { xmlFacts } = await import('../host/doctor/xml.js');
     const facts = await xmlFacts(await readInput(xml));
     return await alone(session, facts.name, null, [facts]);
   }
@@ -70,13 +69,14 @@ async function examined(
 /** The message of the client, without the advice that the report gives better. */
 const whyNot = (error: unknown): string => messageOf(error).split('; ')[0] ?? '';
 
-const alone = async (
+async function alone(
   { runDir, stateDir }: Session,
   domain: string | null,
   problem: string | null,
   xml: readonly XmlFacts[],
-): Promise<DoctorReport> =>
-  await doctorWithoutDaemon(
-    { runDir, stateDir, nowSeconds: Math.floor(Date.now() / 1000), problem, xml },
-    domain,
-  );
+): Promise<DoctorReport> {
+  // Half of the daemon: no other command loads it.
+  const { doctorWithoutDaemon } = await import('../host/doctor/doctor.js');
+  const nowSeconds = Math.floor(Date.now() / 1000);
+  return await doctorWithoutDaemon({ runDir, stateDir, nowSeconds, problem, xml }, domain);
+}

@@ -3,7 +3,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 
-import { gcWithoutDaemon } from '../host/gc/gc.js';
 import type { GcReport } from '../host/gc/types.js';
 import { RemoteError } from '../http/wire.js';
 import { RequestError } from '../std/errors.js';
@@ -49,6 +48,8 @@ async function listed({ client, runDir, stateDir }: Session): Promise<GcReport> 
     return await client.gcList(AbortSignal.timeout(DAEMON_TIMEOUT_MS));
   } catch (error) {
     if (error instanceof RemoteError) throw error;
+    // Half of the daemon: no other command loads it.
+    const { gcWithoutDaemon } = await import('../host/gc/gc.js');
     const nowSeconds = Math.floor(Date.now() / 1000);
     return await gcWithoutDaemon({ runDir, stateDir, nowSeconds });
   }

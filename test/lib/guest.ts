@@ -49,8 +49,8 @@ export type Writer = Readonly<
   >
 >;
 
-/** What a kernel under emulation should not believe, and need not test at each boot. */
-const emulated = ['tsc=unstable', 'cryptomgr.notests'];
+/** What a kernel under emulation should not believe, need not test at each boot, and patches itself for at length. */
+const emulated = ['tsc=unstable', 'cryptomgr.notests', 'mitigations=off', 'nokaslr'];
 
 export function kernelCommandLine(disks: number, writer: Writer): string {
   const parameters = Object.entries({ disks, ...writer }).map(

@@ -14,6 +14,8 @@ export interface LaneOptions {
   readonly disks: number;
   /** Null: until all hunts are over. On the clock of `performance.now()`. */
   readonly deadlineMs: number | null;
+  /** What the guest pauses between writes; left out: as the rig has it. */
+  readonly breathUs?: number;
   readonly onCase?: (result: CaseResult, ms: number) => void;
 }
 
@@ -33,7 +35,7 @@ export async function runLane(
   for (let failures = 0; failures < MAX_FAILURES; failures++) {
     if (hunts.every((hunt) => hunt.isOver) || isLate(options)) break;
     await withLab(options.name, async (lab) => {
-      await using rig = await Rig.open(lab, options.disks);
+      await using rig = await Rig.open(lab, options.disks, options.breathUs);
       found.push(...(await untilFailure(rig, hunts, options)));
     });
   }

@@ -23,7 +23,7 @@ export async function checkLiving(rig: Rig, view: View): Promise<readonly Proble
 
 async function checkWrites({ isSuspended, life }: Rig): Promise<readonly Problem[]> {
   if (isSuspended) return [];
-  return await life.guest.serial.waitProgress(16, WRITES_MS).then(
+  return await life.guest.serial.waitProgress(8, WRITES_MS).then(
     () => [],
     (error: unknown) => [{ kind: 'hang', text: messageOf(error) }],
   );

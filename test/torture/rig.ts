@@ -20,7 +20,7 @@ import { afterPowerCut } from './power-cut.js';
 import { namedDisks } from './view.js';
 
 /** Small, and with pauses between writes: what counts is how often, not how much. */
-const writer: Writer = { resume: 1, span: 8, delay: 4000 };
+const calmWriter = { resume: 1, span: 8, delay: 4000 } as const satisfies Writer;
 const sizeMiB = 16;
 /** Further overlays would make each step slower; a guest with that many images below it has served. */
 const deepest = 10;
@@ -53,6 +53,7 @@ export class Rig implements AsyncDisposable {
   readonly monitor: MonitorDoor;
   /** By its user: it stays so whatever happens. */
   isSuspended = false;
+  private readonly writer: Writer;
   private readonly log: string;
   private logRead = 0;
   private lastEvent = 0;
@@ -63,8 +64,9 @@ export class Rig implements AsyncDisposable {
   private next: Ferryd | null = null;
   private living: Life | null = null;
 
-  private constructor(lab: Lab, disks: number) {
+  private constructor(lab: Lab, disks: number, writer: Writer) {
     this.lab = lab;
+    this.writer = writer;
     this.disks = disks;
     const client = ferryClient(join(lab.runDir, 'ferry.sock'));
     this.client = {
@@ -78,8 +80,9 @@ export class Rig implements AsyncDisposable {
     this.log = join(lab.directory, 'points');
   }
 
-  static async open(lab: Lab, disks: number): Promise<Rig> {
-    const rig = new Rig(lab, disks);
+  /** `breathUs`: what the guest pauses between writes. */
+  static async open(lab: Lab, disks: number, breathUs: number = calmWriter.delay): Promise<Rig> {
+    const rig = new Rig(lab, disks, { ...calmWriter, delay: breathUs });
     await rig.daemonUp();
     return rig;
   }
@@ -193,7 +196,7 @@ export class Rig implements AsyncDisposable {
   /** A guest with fresh images, defined, running and writing. */
   async newLife(): Promise<void> {
     const name = `vm${++this.lives}`;
-    const guest = await this.lab.guest({ name, disks: this.disks, sizeMiB, writer });
+    const guest = await this.lab.guest({ name, disks: this.disks, sizeMiB, writer: this.writer });
     await this.client.define(guest.xml);
     const { uuid } = await this.client.start(name);
     this.living = { name, uuid, guest };
@@ -233,7 +236,7 @@ export class Rig implements AsyncDisposable {
     return await verifyChains(images, {
       acked: guest.serial.acked(),
       state: 'crashed',
-      writer,
+      writer: this.writer,
       qemuImg: this.lab.qemu.img,
     });
   }

@@ -1,5 +1,5 @@
-// What a read past the page cache needs, and what proves one. O_DIRECT wants memory that begins at a page, which Node's
-// buffers do not (EINVAL), and WebAssembly's memory does: V8 maps it for itself.
+// What going past the page cache needs, and what proves it. O_DIRECT wants memory that begins at a page: Node's buffers
+// do not (EINVAL), WebAssembly's memory does, for V8 maps it by itself.
 
 import { readFileSync } from 'node:fs';
 
@@ -12,10 +12,15 @@ declare const WebAssembly: {
 
 const wasmPageBytes = 64 << 10;
 
-/** Never given back while its thread lives. @throws {RangeError} there is no room for it in the address space. */
-export function pageMemory(length: number): Buffer {
+/** Null: there is no room for it in the address space, of which V8 takes much more than is asked for. */
+export function pageMemory(length: number): Buffer | null {
   const pages = Math.ceil(length / wasmPageBytes);
-  return Buffer.from(new WebAssembly.Memory({ initial: pages, maximum: pages }).buffer);
+  try {
+    return Buffer.from(new WebAssembly.Memory({ initial: pages, maximum: pages }).buffer);
+  } catch (error) {
+    if (error instanceof RangeError) return null;
+    throw error;
+  }
 }
 
 /**

@@ -1,10 +1,12 @@
 // Copy of a frozen image by the copier (hashed, journaled, durable) against `cp --sparse=always` and fsync of the same
-// image, turn about in the same run. One line a case; the ratio of the speeds is what counts.
+// image, turn about in the same run; and by the copier with its verification. One line a case; the ratio of the speeds is
+// what counts.
 
 import { mkdtemp, open, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import type { VerifyMode } from '../src/block/copy.js';
 import { hostImages } from '../src/image/qemu-img.js';
 import { openJournal } from '../src/journal/sqlite.js';
 import type { Plan } from '../src/plan/step.js';
@@ -45,7 +47,10 @@ async function byCp(from: string, to: string): Promise<void> {
   await must('sync', ['--', to]);
 }
 
-async function byCopier(folder: string, from: string, to: string): Promise<void> {
+async function byCopier(
+  folder: string,
+  { from, to, verify }: { readonly from: string; readonly to: string; readonly verify: VerifyMode },
+): Promise<void> {
   await using journal = openJournal({ stateDir: join(folder, 'state') });
   const operation = await journal.begin(plan);
   await hostImages().copy({
@@ -56,6 +61,7 @@ async function byCopier(folder: string, from: string, to: string): Promise<void>
     save: async (note) => await journal.saveCopy(operation, 0, note),
     onProgress: () => undefined,
     signal: new AbortController().signal,
+    verify,
   });
 }
 
@@ -71,19 +77,24 @@ async function timed(to: string, copy: () => Promise<void>): Promise<number> {
 async function compare(folder: string, name: string, image: string): Promise<void> {
   const to = join(folder, 'copy');
   const ours: number[] = [];
+  const verified: number[] = [];
   const theirs: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
     theirs.push(await timed(to, async () => await byCp(image, to)));
     const blocks = (await stat(to)).blocks;
-    ours.push(await timed(to, async () => await byCopier(folder, image, to)));
+    for (const [verify, times] of [
+      ['none', ours],
+      ['full', verified],
+    ] as const)
+      times.push(await timed(to, async () => await byCopier(folder, { from: image, to, verify })));
     await must('cmp', ['--', image, to]);
     const ratio = (await stat(to)).blocks / blocks;
     if (ratio > 1.02) throw new Error(`the copy takes ${ratio} times the room of cp's`);
   }
-  const [a, b] = [median(ours), median(theirs)];
+  const [a, c, b] = [median(ours), median(verified), median(theirs)];
   const list = (all: readonly number[]): string => all.map((one) => one.toFixed(2)).join(' ');
   process.stdout.write(
-    `copy of ${DATA_MIB} MiB (${name}), ${ROUNDS} rounds, median: copier ${a.toFixed(2)} s, cp + fsync ${b.toFixed(2)} s, speed ratio ${(b / a).toFixed(2)}\n  copier: ${list(ours)}\n  cp:     ${list(theirs)}\n`,
+    `copy of ${DATA_MIB} MiB (${name}), ${ROUNDS} rounds, median: copier ${a.toFixed(2)} s, with verification ${c.toFixed(2)} s, cp + fsync ${b.toFixed(2)} s, speed ratio ${(b / a).toFixed(2)}\n  copier:   ${list(ours)}\n  verified: ${list(verified)}\n  cp:       ${list(theirs)}\n`,
   );
 }
 

@@ -27,6 +27,25 @@ export interface Piece {
   readonly hash: string;
 }
 
+/**
+ * How much of a copy is read back before it is taken for whole. `sample`: its first and its last piece, and some between
+ * them that follow from the operation's number.
+ */
+export const verifyModes = ['full', 'sample', 'none'] as const;
+export type VerifyMode = (typeof verifyModes)[number];
+
+/** What the verification pass of a copy did. */
+export interface CopyVerified {
+  readonly how: VerifyMode;
+  /** Data that was read back at the destination and compared with the hashes of what was read at the source. */
+  readonly bytes: number;
+  /** Of those: what came from the storage itself by the kernel's accounts; the rest may have come from the page cache. */
+  readonly storageBytes: number;
+  /** What was found different, was copied a second time, and then was right. */
+  readonly repairedBytes: number;
+  readonly seconds: number;
+}
+
 /** A copy that is finished: nothing will write to its file before it has its name. */
 export interface CopyWhole {
   /** `reflink`: the file system shares the blocks, nothing was read. */
@@ -34,6 +53,8 @@ export interface CopyWhole {
   /** SHA-256 over the pieces of the finished file; null: it was never read. */
   readonly root: string | null;
   readonly file: FileIdentity;
+  /** Null: nothing to compare, no byte was copied. Left out: written by a ferryd that did not verify. */
+  readonly verified?: CopyVerified | null;
 }
 
 /** Another life went on with what was there. */

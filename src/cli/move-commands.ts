@@ -3,8 +3,10 @@
 import { resolve } from 'node:path';
 
 import type { Command } from 'commander';
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 
+import type { VerifyMode } from '../block/copy.js';
+import { verifyModes } from '../block/copy.js';
 import type { DiskView, MoveRequest, OperationView } from '../host/ferry-host.js';
 import { defaultRotateBytes } from '../host/ferry-host.js';
 import { NotFoundError } from '../std/errors.js';
@@ -81,6 +83,7 @@ interface RequestOptions {
   readonly to: string;
   readonly rotate?: bigint | 'off';
   readonly bandwidth?: bigint;
+  readonly verify: VerifyMode;
 }
 
 const withRequest = (command: Command): Command =>
@@ -95,15 +98,23 @@ const withRequest = (command: Command): Command =>
     )
     .option(
       '--bandwidth <size>',
-      'what the copy of a frozen image may read in a second (512K, 10M, 1G; default: no limit)',
+      'what the copy of a frozen image may read in a second, its verification too (512K, 10M, 1G; default: no limit)',
       bandwidth,
+    )
+    .addOption(
+      new Option(
+        '--verify <how much>',
+        'what is read back at the destination, past the page cache, and compared before the switch: all, the ends and one piece in twenty, or nothing',
+      )
+        .choices(verifyModes)
+        .default('full'),
     );
 
 async function requestOf(
   session: Session,
   domain: string,
   disks: readonly string[],
-  { to, rotate, bandwidth: limit }: RequestOptions,
+  { to, rotate, bandwidth: limit, verify }: RequestOptions,
 ): Promise<{ readonly before: readonly DiskView[]; readonly request: MoveRequest }> {
   const before = await session.client.chain(domain);
   return {
@@ -113,6 +124,7 @@ async function requestOf(
       to: resolve(to),
       rotateBytes: rotate === 'off' ? null : (rotate ?? defaultRotateBytes),
       bytesPerSecond: limit ?? null,
+      verify,
     },
   };
 }

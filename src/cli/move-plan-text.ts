@@ -16,6 +16,7 @@ export function movePlanText(plan: MovePlan, paint: Paint = plain): string {
         'image',
       )}`,
     ],
+    ['reads back', verifyText(plan)],
     ['room at the destination', destinationText(plan)],
     ...plan.sources.map((room) => ['room at the source', roomText(room)] as const),
     ['speeds', speedsText(plan)],
@@ -39,6 +40,16 @@ function diskLines({ target, before, after }: MovePlan['disks'][number]): readon
     `→ ${after[i]?.path ?? '?'}`,
   ]);
   return aligned(rows);
+}
+
+const verifyTexts: Readonly<Record<MovePlan['verify']['how'], string>> = {
+  full: 'all of it, past the page cache',
+  sample: 'the first and the last piece of each image, and one in twenty',
+  none: 'nothing: the copies are not verified',
+};
+
+function verifyText({ verify: { how, readBackBytes } }: MovePlan): string {
+  return how === 'none' ? verifyTexts.none : `${humanBytes(readBackBytes)}: ${verifyTexts[how]}`;
 }
 
 const count = ({ length }: { readonly length: number }, what: string): string =>

@@ -1,8 +1,14 @@
 // Operations as text: the list, one of them with its steps, and what a move left behind.
 
-import type { CommandHint, DiskView, OperationView, StepView } from '../host/ferry-host.js';
+import type {
+  CommandHint,
+  CopyView,
+  DiskView,
+  OperationView,
+  StepView,
+} from '../host/ferry-host.js';
 import type { Paint } from './text.js';
-import { aligned, humanBytes, localTime, plain, shownPercent, table } from './text.js';
+import { aligned, duration, humanBytes, localTime, plain, shownPercent, table } from './text.js';
 
 export function operationListText(operations: readonly OperationView[]): string {
   const rows = operations.map((o) => [
@@ -39,7 +45,7 @@ const marks: Readonly<Record<StepView['mark'], string>> = {
 
 export function operationText(operation: OperationView, paint: Paint = plain): string {
   const { id, kind, domainName, status, direction, reason, startedAt, endedAt } = operation;
-  const { progress, pauses, story } = operation;
+  const { progress, copies, pauses, story } = operation;
   // Why it waits for a person stands with what it waits for.
   const stated = status === 'attention' ? null : reason;
   const facts = [
@@ -57,6 +63,7 @@ export function operationText(operation: OperationView, paint: Paint = plain): s
     ...present('after that', story.next),
     ...present('waits for', story.waitsFor === story.now ? null : story.waitsFor),
     ...present('way back', story.wayBack),
+    ...copies.map((copy) => ['copy', copyText(copy)]),
     ...pauses.map(({ what, ms }) => ['guest pause', `${msText(ms)} (${what})`]),
   ];
   const goesBack = status === 'running' && direction === 'back' ? ', on its way back' : '';
@@ -68,6 +75,47 @@ export function operationText(operation: OperationView, paint: Paint = plain): s
     ...hintLines(story.commands, paint),
   ].join('\n');
 }
+
+function copyText({ to, how, root, verified }: CopyView): string {
+  if (how === null) return `${to}: not whole yet`;
+  if (how === 'reflink')
+    return `${to}: shares its blocks with the source, so there is nothing to compare`;
+  return `${to}: root hash ${root ?? 'unknown'}, ${verifiedText(verified)}`;
+}
+
+/** How a copy was verified, as the end of a sentence. */
+function verifiedText(verified: CopyView['verified']): string {
+  if (verified === null) return 'not verified: copied by an older ferryd';
+  const { how, readBackBytes: all, fromStorageBytes, repairedBytes, seconds } = verified;
+  if (how === 'none') return 'not verified, as asked for';
+  const cached = all - fromStorageBytes;
+  const where =
+    cached === 0n
+      ? 'past the page cache'
+      : `${cached === all ? '' : `${humanBytes(cached)} of it `}through the page cache as far as the kernel tells`;
+  const repaired =
+    repairedBytes === 0n
+      ? ''
+      : `; ${humanBytes(repairedBytes)} were different and were copied again: have that storage checked`;
+  return `verified (${how}): ${humanBytes(all)} read back in ${duration(Math.ceil(seconds))}, ${where}${repaired}`;
+}
+
+/** One line over all copies that were of data, none when there are none. */
+function verificationLines({ copies }: OperationView): readonly string[] {
+  const all = copies.filter(({ how }) => how === 'data').map(({ verified }) => verified);
+  if (all.length === 0) return [];
+  return [`  copies: ${verifiedText(all.reduce((a, b) => a && b && addedUp(a, b)))}`];
+}
+
+type Verified = NonNullable<CopyView['verified']>;
+
+const addedUp = (a: Verified, b: Verified): Verified => ({
+  how: a.how,
+  readBackBytes: a.readBackBytes + b.readBackBytes,
+  fromStorageBytes: a.fromStorageBytes + b.fromStorageBytes,
+  repairedBytes: a.repairedBytes + b.repairedBytes,
+  seconds: a.seconds + b.seconds,
+});
 
 const present = (name: string, value: string | null): readonly (readonly string[])[] =>
   value === null ? [] : [[name, value]];
@@ -127,6 +175,7 @@ export function movedText(
   return [
     `Operation ${operation.id}: moved ${moved.join(', ')} of ${operation.domainName}`,
     ...live,
+    ...verificationLines(operation),
     `  guest pauses: ${pauses === '' ? 'none measured' : pauses}`,
     ...(old.length === 0 ? [] : note),
   ].join('\n');

@@ -1,6 +1,7 @@
 // The verbs that the HTTP API, and through it the `ferry` command, asks of a host. Plain data in and out, JSON-able
 // but for bigint (written as decimal strings on the wire). Errors are thrown as `std/errors` has them.
 
+import type { VerifyMode } from '../block/copy.js';
 import type { MirrorRecord } from '../domain/record.js';
 import type { DoctorReport } from './doctor/types.js';
 import type { GcRemoved, GcReport } from './gc/types.js';
@@ -148,8 +149,31 @@ export interface OperationView {
   readonly steps: readonly StepView[];
   readonly story: OperationStory;
   readonly progress: OperationProgress | null;
+  /** Images that it copies, as far as they were begun. */
+  readonly copies: readonly CopyView[];
   /** Guest pauses measured so far, in ms: of the snapshot and of each pivot. */
   readonly pauses: readonly { readonly what: string; readonly ms: number }[];
+}
+
+/** The copy of one frozen image. */
+export interface CopyView {
+  readonly from: string;
+  readonly to: string;
+  /** Null: it is not whole yet. `reflink`: the file system shares the blocks, so there is nothing to compare. */
+  readonly how: 'data' | 'reflink' | null;
+  readonly totalBytes: bigint;
+  /** SHA-256 over the hashes of all its pieces; null: not whole, or never read. */
+  readonly root: string | null;
+  /** Null: nothing to compare, not that far yet, or made by a ferryd that did not verify. */
+  readonly verified: {
+    readonly how: VerifyMode;
+    readonly readBackBytes: bigint;
+    /** Of those: what the storage itself gave; the rest may have come from the page cache. */
+    readonly fromStorageBytes: bigint;
+    /** What was found different and was right after it was copied a second time. */
+    readonly repairedBytes: bigint;
+    readonly seconds: number;
+  } | null;
 }
 
 /** Where a long operation is. `percent` never says 100 before READY (law 12). */
@@ -187,6 +211,8 @@ export interface MoveRequest {
   readonly rotateBytes: bigint | null;
   /** What each copy of a frozen image may read in a second; null: no limit. */
   readonly bytesPerSecond: bigint | null;
+  /** How much of each copy is read back at the destination and compared before the disks switch. */
+  readonly verify: VerifyMode;
 }
 
 /** An event as the stream tells it; `seq` counts up, so that a reader can go on after a break. */

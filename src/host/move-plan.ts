@@ -5,11 +5,12 @@ import { createHash } from 'node:crypto';
 import { posix } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import type { FileIdentity } from '../block/copy.js';
+import type { FileIdentity, VerifyMode } from '../block/copy.js';
 import { localPath, showSource } from '../block/layer.js';
 import type { Disk } from '../domain/disk.js';
 import { findDisk } from '../domain/definition.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
+import { readBackOf } from '../image/verify.js';
 import { encode } from '../journal/codec.js';
 import type { Move } from '../plan/move.js';
 import { copyBytesOf, destinationsOf } from '../plan/move.js';
@@ -31,6 +32,8 @@ export interface MovePlan {
   readonly disks: readonly PlannedDisk[];
   /** What all copies read and write: what the images take on their storage now. */
   readonly copyBytes: bigint;
+  /** What of the copies is read back at the destination and compared. */
+  readonly verify: { readonly how: VerifyMode; readonly readBackBytes: bigint };
   readonly destination: Room & { readonly spokenForBytes: bigint };
   /** Folders of the live images: what the guest writes until the end goes there too. */
   readonly sources: readonly Room[];
@@ -142,7 +145,10 @@ export async function describeMove(
   const disks = moved.map((disk) => plannedDisk(move, disk));
   const copyBytes = copyBytesOf(move, moved);
   const rates = await ratesOf(host, move, disks);
-  const seconds = timeOf(copyBytes, rates);
+  const readBackBytes = disks
+    .flatMap(({ before }) => before)
+    .reduce((sum, { actualSizeBytes }) => sum + readBackOf(actualSizeBytes, move.verify), 0n);
+  const seconds = timeOf(copyBytes, readBackBytes, rates);
   const overlayBytes =
     seconds === null ? 0n : rates.guestBytesPerSecond * BigInt(Math.ceil(seconds.most));
   const sources = await Promise.all(
@@ -171,6 +177,7 @@ export async function describeMove(
     },
     disks,
     copyBytes,
+    verify: { how: move.verify, readBackBytes },
     destination,
     sources,
     rates,
@@ -231,15 +238,21 @@ const SHARE = 3;
 /** Snapshot, catching up, pivot and merge, on a host that is busy. */
 const REST_SECONDS = 5;
 
-function timeOf(copyBytes: bigint, rates: Rates): MovePlan['seconds'] {
+function timeOf(copyBytes: bigint, readBackBytes: bigint, rates: Rates): MovePlan['seconds'] {
   const read = rates.readBytesPerSecond;
   const write = rates.writeBytesPerSecond;
   const limit = rates.limitBytesPerSecond;
   if (read === null || write === null) return null;
-  const rate = [read, write, ...(limit === null ? [] : [limit])].reduce((a, b) => (a < b ? a : b));
-  const seconds = Number(copyBytes) / Number(rate > 0n ? rate : 1n);
+  const slowest = (...rates_: readonly bigint[]): bigint =>
+    [...rates_, ...(limit === null ? [] : [limit])].reduce((a, b) => (a < b ? a : b));
+  const rate = slowest(read, write);
+  // A storage gives at least as fast as it takes; it cannot be asked before anything of the copy is there.
+  const seconds = secondsFor(copyBytes, rate) + secondsFor(readBackBytes, slowest(write));
   return { least: seconds, most: seconds * (limit === rate ? 1.5 : SHARE) + REST_SECONDS };
 }
+
+const secondsFor = (bytes: bigint, bytesPerSecond: bigint): number =>
+  Number(bytes) / Number(bytesPerSecond > 0n ? bytesPerSecond : 1n);
 
 function checkRoom(
   { name }: DomainRecord,

@@ -129,6 +129,7 @@ async function lookAround(
     stamp,
     rotateBytes: request.rotateBytes,
     bytesPerSecond: request.bytesPerSecond,
+    verify: request.verify,
   };
 }
 

@@ -1,7 +1,9 @@
 // Operations as doors show them: what the journal says of each, and how far the one that runs is.
 
+import type { VerifyMode } from '../block/copy.js';
 import type { MirrorProblem } from '../domain/record.js';
-import type { CopyPace } from '../job/effect.js';
+import type { CopyPace, StepReport } from '../job/effect.js';
+import type { StepProgress } from '../job/runner.js';
 import type { Journal, OperationRecord } from '../journal/journal.js';
 import { explainStep } from '../plan/explain.js';
 import { NotFoundError } from '../std/errors.js';
@@ -94,9 +96,34 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
       record.kind === 'move'
         ? moveProgress(record, running, host.keeper.problem(record.domain), paceOf(host, record))
         : null,
+    copies: copiesOf(record),
     pauses: record.pauses,
   };
 }
+
+const copiesOf = ({ plan, steps, copies }: OperationRecord): OperationView['copies'] =>
+  copies.flatMap(({ step: i, totalBytes, whole }) => {
+    const step = plan.steps[i];
+    // What was taken back is not there to be spoken of.
+    if (step?.kind !== 'copy-image' || steps[i]?.mark === 'undone') return [];
+    const verified = whole?.verified ?? null;
+    return [
+      {
+        from: step.from,
+        to: step.to,
+        how: whole?.how ?? null,
+        totalBytes: BigInt(totalBytes),
+        root: whole?.root ?? null,
+        verified: verified && {
+          how: verified.how,
+          readBackBytes: BigInt(verified.bytes),
+          fromStorageBytes: BigInt(verified.storageBytes),
+          repairedBytes: BigInt(verified.repairedBytes),
+          seconds: verified.seconds,
+        },
+      },
+    ];
+  });
 
 /** How much of a move the copies are taken for; the rest is catching up and switching. */
 const COPY_SHARE = 90;
@@ -120,7 +147,7 @@ function moveProgress(
   const report = at?.report ?? { doneBytes: 0n, totalBytes: 0n };
   const copies = steps.flatMap((step, i) => (step.kind === 'copy-image' ? [marks[i]] : []));
   const copied = copies.filter((mark) => mark === 'done').length;
-  const part = at?.kind === 'copy-image' ? fraction(report) : 0;
+  const part = at?.kind === 'copy-image' ? partOf(report, verifyOf(record)) : 0;
   const share = copies.length === 0 ? 1 : Math.min(1, (copied + part) / copies.length);
   const percent = isDone ? 100 : isSwitched ? BEFORE_END : Math.floor(COPY_SHARE * share);
   const phase = isDone
@@ -129,7 +156,7 @@ function moveProgress(
       ? 'undoing'
       : isPaused && at?.kind === 'copy-image'
         ? 'paused'
-        : phaseOf(at?.kind ?? null, isSwitched, problem);
+        : phaseOf(at, isSwitched, problem);
   return {
     phase,
     limitBytesPerSecond,
@@ -146,22 +173,33 @@ function moveProgress(
   };
 }
 
-function fraction({
-  doneBytes,
-  totalBytes,
-}: {
-  readonly doneBytes: bigint;
-  readonly totalBytes: bigint;
-}): number {
-  return totalBytes === 0n ? 0 : Number((doneBytes * 1000n) / totalBytes) / 1000;
+/** All copies of a move are verified alike. */
+function verifyOf({ plan }: OperationRecord): VerifyMode {
+  const step = plan.steps.find((one) => one.kind === 'copy-image');
+  return step?.kind === 'copy-image' ? (step.verify ?? 'full') : 'none';
 }
 
-function phaseOf(kind: string | null, isSwitched: boolean, problem: MirrorProblem | null): string {
+/** What part of a copy its first pass is; the verification is the rest. */
+const copyPart: Readonly<Record<VerifyMode, number>> = { full: 0.6, sample: 0.95, none: 1 };
+
+/** How much of a copy is done, of 1. */
+function partOf({ doneBytes, totalBytes, phase }: StepReport, verify: VerifyMode): number {
+  const done = totalBytes === 0n ? 0 : Number((doneBytes * 1000n) / totalBytes) / 1000;
+  const first = copyPart[verify];
+  return phase === 'verifying' ? first + done * (1 - first) : done * first;
+}
+
+function phaseOf(
+  at: StepProgress | null,
+  isSwitched: boolean,
+  problem: MirrorProblem | null,
+): string {
+  const kind = at?.kind ?? null;
   if (problem !== null && kind === 'wait-ready') return `waiting (${problemText[problem]})`;
   if (isSwitched) return 'merging the overlay';
   switch (kind) {
     case 'copy-image':
-      return 'copying';
+      return at?.report?.phase ?? 'copying';
     case 'wait-ready':
       return 'catching up';
     case 'pivot':

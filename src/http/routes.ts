@@ -3,6 +3,7 @@
 
 import { z } from 'zod';
 
+import { verifyModes } from '../block/copy.js';
 import type { OperationView } from '../host/ferry-host.js';
 import type { Call, Route } from './route.js';
 import { route } from './route.js';
@@ -38,6 +39,7 @@ const moveRequest = z.strictObject({
   to: path,
   rotateBytes: z.union([bytes, z.null()]).default(defaultRotateBytes),
   bytesPerSecond: z.union([bytes, z.null()]).default(null),
+  verify: z.enum(verifyModes).default('full'),
 });
 
 const done = async (promise: Promise<void>): Promise<Record<string, never>> => {

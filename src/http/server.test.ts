@@ -26,7 +26,7 @@ import type { FerryClient } from './client.js';
 import type { ServeOptions } from './server.js';
 import { serveHttp } from './server.js';
 import type { MemoryHost } from './testing/memory-host.js';
-import { move, moved, sampleHost } from './testing/samples.js';
+import { move, moveRequest, moved, sampleHost } from './testing/samples.js';
 import { RemoteError } from './wire.js';
 
 interface Served {
@@ -86,7 +86,6 @@ const forgotten = { snapshotsMetadata: true, nvram: 'keep' } as const;
 const flags = { diskOnly: true, noMetadata: false, reuseExternal: true, atomic: false };
 
 const aPace = { limitBytesPerSecond: 1n << 20n, isPaused: true };
-const aMove = { disks: ['vda'], to: '/dst', rotateBytes: 1n << 28n, bytesPerSecond: 1n << 20n };
 
 for (const [name, call, want] of [
   ['version', (c) => c.version(), ['version']],
@@ -126,8 +125,8 @@ for (const [name, call, want] of [
     (c) => c.endBlockJob('vm1', 'vda', 'pivot'),
     ['endBlockJob', 'vm1', 'vda', 'pivot'],
   ],
-  ['startMove', (c) => c.startMove('vm1', aMove), ['startMove', 'vm1', aMove]],
-  ['planMove', (c) => c.planMove('vm1', aMove), ['planMove', 'vm1', aMove]],
+  ['startMove', (c) => c.startMove('vm1', moveRequest), ['startMove', 'vm1', moveRequest]],
+  ['planMove', (c) => c.planMove('vm1', moveRequest), ['planMove', 'vm1', moveRequest]],
   ['plan', (c) => c.plan('0123abcd'), ['plan', '0123abcd']],
   ['applyPlan', (c) => c.applyPlan('0123abcd'), ['applyPlan', '0123abcd']],
   ['paceOperation', (c) => c.paceOperation(7, aPace), ['paceOperation', 7, aPace]],

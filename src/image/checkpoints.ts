@@ -2,7 +2,7 @@
 // happens to the host. One checkpoint at a time; the copy goes on meanwhile, but not further than the next one.
 
 import type { CopyNote, Piece } from '../block/copy.js';
-import type { Tuning } from './copy.js';
+import type { Tuning } from './copying.js';
 
 export class Checkpoints {
   private readonly files: { sync(): Promise<void> };

@@ -54,10 +54,8 @@ const advice: Readonly<Record<string, Readonly<Partial<Record<Side, Advice>>>>> 
   },
 };
 
-const verbs: Readonly<Record<Side, string>> = { source: 'read', target: 'write' };
-
 export function copyError(paths: CopyPaths, trouble: Trouble, cause?: unknown): SystemError {
-  const { side, code, message } = trouble;
+  const { side, doing, code, message } = trouble;
   const { wrong, todo } = advice[code ?? '']?.[side] ?? {
     wrong: message,
     todo: 'check the path and its storage, then try again',
@@ -66,7 +64,7 @@ export function copyError(paths: CopyPaths, trouble: Trouble, cause?: unknown): 
   // What cannot be read is no promise that all of it is there.
   const isDoubtful = side === 'source' && (code === 'EIO' || code === 'ENOENT' || code === null);
   return new SystemError(
-    `copy ${paths.from} to ${paths.to}: cannot ${verbs[side]} ${path}: ${wrong}; ${todo}`,
+    `copy ${paths.from} to ${paths.to}: cannot ${doing} ${path}: ${wrong}; ${todo}`,
     { cause, ...(isDoubtful ? { sourceIntact: null } : {}) },
   );
 }

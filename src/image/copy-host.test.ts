@@ -19,7 +19,7 @@ import { within } from '../std/deadline.js';
 import { StateError, SystemError } from '../std/errors.js';
 import { copyError } from './copy-error.js';
 import { HostCopyFiles } from './copy-host.js';
-import type { CopyFiles, Tuning } from './copy.js';
+import type { CopyFiles, Tuning } from './copying.js';
 import { copyFrozen, rootOfTarget } from './copy.js';
 import { copyTool } from './qemu-img.js';
 
@@ -468,7 +468,10 @@ for (const [name, side, code, text, intact] of [
   ['anything else', 'target', 'ELOOP', /cannot write \/b: it ends at 5; check the path/, true],
 ] as const) {
   test(`${name}: the error says what to do, and whether the source is intact`, () => {
-    const error = copyError({ from: '/a', to: '/b' }, { side, code, message: 'it ends at 5' });
+    const error = copyError(
+      { from: '/a', to: '/b' },
+      { side, doing: side === 'source' ? 'read' : 'write', code, message: 'it ends at 5' },
+    );
     assert.match(error.message, text);
     assert.equal(error.sourceIntact, intact);
   });

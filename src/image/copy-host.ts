@@ -4,7 +4,7 @@ import { constants } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import type { Extent, FileIdentity } from '../block/copy.js';
 import { QemuError, SystemError, messageOf } from '../std/errors.js';
-import type { CopyFiles } from './copy.js';
+import type { CopyFiles, ReadBack } from './copying.js';
 import { copyError } from './copy-error.js';
 import { CopyThreads } from './copy-threads.js';
 import type { CopyPaths, Side, Trouble, Work } from './copy-work.js';
@@ -21,6 +21,9 @@ export interface CopyTool {
 
 /** The largest cluster of qcow2: its header and all that it names lies in the first (docs/interop/qcow2.txt). */
 const headerBytes = 2 << 20;
+
+/** What is done to the files outside of the threads. */
+const doing = { source: 'read', target: 'write' } as const;
 
 export class HostCopyFiles implements CopyFiles, AsyncDisposable {
   readonly lanes: number;
@@ -40,7 +43,10 @@ export class HostCopyFiles implements CopyFiles, AsyncDisposable {
 
   async source(): Promise<FileIdentity> {
     const found = await this.on('source', async () => await identityOf(this.paths.from));
-    if (found === null) throw this.error({ side: 'source', code: 'ENOENT', message: 'ENOENT' });
+    if (found === null) {
+      const trouble = { side: 'source', doing: 'read', code: 'ENOENT', message: 'ENOENT' } as const;
+      throw this.error(trouble);
+    }
     return found;
   }
 
@@ -87,11 +93,15 @@ export class HostCopyFiles implements CopyFiles, AsyncDisposable {
   }
 
   async copy({ offset, length, parts }: Window, used: readonly Extent[]): Promise<string> {
-    return await this.work({ kind: 'copy', offset, length, parts, used });
+    return (await this.work({ kind: 'copy', offset, length, parts, used })).hash;
   }
 
   async check({ offset, length }: Window, used: readonly Extent[]): Promise<string> {
-    return await this.work({ kind: 'check', offset, length, parts: [], used });
+    return (await this.work({ kind: 'check', offset, length, parts: [], used })).hash;
+  }
+
+  async readBack({ offset, length }: Window, used: readonly Extent[]): Promise<ReadBack> {
+    return await this.work({ kind: 'read-back', offset, length, parts: [], used });
   }
 
   async sync(): Promise<void> {
@@ -126,10 +136,10 @@ export class HostCopyFiles implements CopyFiles, AsyncDisposable {
     await this.opened?.close();
   }
 
-  private async work(work: Omit<Work, 'id'>): Promise<string> {
+  private async work(work: Omit<Work, 'id'>): Promise<ReadBack> {
     const answer = await this.threads.run(work);
     if ('trouble' in answer) throw this.error(answer.trouble);
-    return answer.hash;
+    return answer;
   }
 
   /** Says of an error of the system which file it came from, and what to do. */
@@ -138,7 +148,7 @@ export class HostCopyFiles implements CopyFiles, AsyncDisposable {
       return await body();
     } catch (error) {
       const code = error instanceof Error && 'code' in error ? String(error.code) : null;
-      throw this.error({ side, code, message: messageOf(error) }, error);
+      throw this.error({ side, doing: doing[side], code, message: messageOf(error) }, error);
     }
   }
 

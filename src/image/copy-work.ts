@@ -7,10 +7,10 @@ export interface CopyPaths {
   readonly to: string;
 }
 
-/** One piece to be copied, or to be looked at in the target. */
+/** One piece to be copied, or to be looked at in the target: whatever the page cache says, or past it. */
 export interface Work {
   readonly id: number;
-  readonly kind: 'copy' | 'check';
+  readonly kind: 'copy' | 'check' | 'read-back';
   readonly offset: number;
   readonly length: number;
   /** Where the source has data in it. */
@@ -24,11 +24,17 @@ export type Side = 'source' | 'target';
 /** The operating system refused, or a file is not what it was. */
 export interface Trouble {
   readonly side: Side;
+  readonly doing: 'read' | 'write';
   /** As `ENOSPC`; null: the file is shorter than it was. */
   readonly code: string | null;
   readonly message: string;
 }
 
 export type Answer =
-  | { readonly id: number; readonly hash: string }
+  | {
+      readonly id: number;
+      readonly hash: string;
+      /** What of it came from the storage, by the kernel's accounts. */
+      readonly storageBytes: number;
+    }
   | { readonly id: number; readonly trouble: Trouble };

@@ -5,90 +5,30 @@
 //     ├─ yes: read them back; those that are not as they were saved are copied again ── 'resumed'
 //     └─ no: 'begun'; reflink of the whole file, else an empty target
 //   pieces in lanes; now and then sync the target, then 'pieces' (never the other way round)
+//   the target read back from its storage, against the hashes of what was read (verify.ts)
 //   header of the copy, sync, one root hash over all pieces
 //
 // Files are reached through `CopyFiles` alone, so that the fault enumerators run this very code over a fake.
 
-import type { CopyNote, CopyWhole, Extent, FileIdentity, Piece, SavedCopy } from '../block/copy.js';
+import type { CopyVerified, CopyWhole, Extent, FileIdentity, Piece } from '../block/copy.js';
 import { sameFile } from '../block/copy.js';
 import { StateError } from '../std/errors.js';
 import { Checkpoints } from './checkpoints.js';
+import type { CopyFiles, CopyRequest, Copying, Tuning } from './copying.js';
+import { dataOf, progressOf, throwIfAborted, usualTuning } from './copying.js';
 import { inLanes } from './lanes.js';
 import { Pace } from './pace.js';
 import type { Window } from './pieces.js';
 import { emptyHash, rootOf, windowsOf } from './pieces.js';
-import type { Backing } from './store.js';
-
-/** The source and the target of one copy. The source is only read. */
-export interface CopyFiles {
-  /** How many pieces are worth being worked on at once. */
-  readonly lanes: number;
-  source(): Promise<FileIdentity>;
-  /** Null: there is none. */
-  target(): Promise<FileIdentity | null>;
-  /** Where there may be data, in order. */
-  extents(of: 'source' | 'target'): Promise<readonly Extent[]>;
-  /** A durable target that shares all blocks with the source, in place of whatever was there. False: not on this storage. */
-  clone(): Promise<boolean>;
-  /** A durable target of that size without any data, in place of whatever was there. */
-  begin(sizeBytes: number): Promise<void>;
-  /** Copies the parts of a piece. `used`: where the target may hold something else. The hash of what was read. */
-  copy(piece: Window, used: readonly Extent[]): Promise<string>;
-  /** The hash of what the target holds of a piece, whose data lies in `used`. */
-  check(piece: Window, used: readonly Extent[]): Promise<string>;
-  /** What was copied before this call is durable when it resolves. */
-  sync(): Promise<void>;
-  /** Rewrites what the header of the target names; durable. Where in the file that may have written. */
-  setBacking(backing: Backing): Promise<Extent>;
-  /** All of the target is durable, its times too. */
-  seal(): Promise<FileIdentity>;
-}
-
-export interface CopyRequest {
-  /** `copy A to B`, for errors. */
-  readonly doing: string;
-  /** What the header of the copy is made to name. Null: what it names already. */
-  readonly backing: Backing | null;
-  /** What earlier lives of this copy wrote down; null: nothing. */
-  readonly saved: SavedCopy | null;
-  /** Durable when it resolves. */
-  readonly save: (note: CopyNote) => Promise<void>;
-  /** In bytes of data; called some times a second. */
-  readonly onProgress: (doneBytes: bigint, totalBytes: bigint) => void;
-  readonly signal: AbortSignal;
-  /** Asked again and again, so it may change. Null, or left out: as fast as it goes. */
-  readonly limitBytesPerSecond?: () => number | null;
-}
-
-export interface Tuning {
-  readonly pieceBytes: number;
-  /** After so much data, or so long, what was copied is made durable and written down. */
-  readonly checkpointBytes: number;
-  readonly checkpointMs: number;
-}
-
-/** Measured (bench/copy.ts): smaller pieces cost messages, larger ones caches; with rarer syncs the storage idles first. */
-export const usualTuning: Tuning = {
-  pieceBytes: 8 << 20,
-  checkpointBytes: 64 << 20,
-  checkpointMs: 1000,
-};
-
-const progressMs = 200;
-
-interface Copying {
-  readonly files: CopyFiles;
-  readonly request: CopyRequest;
-  readonly tuning: Tuning;
-  readonly source: FileIdentity;
-  readonly windows: readonly Window[];
-  readonly done: (window: Window) => void;
-}
+import type { Seen } from './verify.js';
+import { notKept, nothingSeen, verify } from './verify.js';
 
 /** What of an earlier life is at the target. */
 interface Kept {
   readonly pieces: ReadonlyMap<number, Piece>;
   readonly brokenBytes: number;
+  /** What of them was read back as the verification would. */
+  readonly seen: Seen;
   /** Where in each piece the target may hold something already. */
   readonly used: ReadonlyMap<number, readonly Extent[]>;
 }
@@ -108,37 +48,39 @@ export async function copyFrozen(
   const source = await files.source();
   const pieceBytes = request.saved?.pieceBytes ?? tuning.pieceBytes;
   const windows = windowsOf(await files.extents('source'), Number(source.sizeBytes), pieceBytes);
-  const done = progressOf(windows, request.onProgress);
-  const copying = { files, request, tuning: { ...tuning, pieceBytes }, source, windows, done };
+  const done = progressOf(windows, 'copying', request.onProgress);
+  const pace = new Pace(request.limitBytesPerSecond ?? (() => null));
+  const copying = {
+    files,
+    request,
+    tuning: { ...tuning, pieceBytes },
+    source,
+    windows,
+    done,
+    pace,
+  };
   throwIfAborted(request);
 
   const kept = await keptOf(copying);
   if (kept === null) {
     const totalBytes = dataOf(windows);
     await request.save({ note: 'begun', source, pieceBytes, totalBytes });
-    if (await files.clone()) return await finish(copying, null);
+    if (await files.clone()) return await finish(copying, null, null);
     await files.begin(Number(source.sizeBytes));
   } else {
     const { brokenBytes } = kept;
     await request.save({ note: 'resumed', keptBytes: dataOf(kept.pieces.values()), brokenBytes });
   }
-  return await finish(copying, await copyRest(copying, kept ?? nothingKept));
+  const pieces = await copyRest(copying, kept ?? nothingKept);
+  await checkFrozen(copying);
+  return await finish(copying, pieces, await verify(copying, pieces, (kept ?? nothingKept).seen));
 }
 
-const nothingKept: Kept = { pieces: new Map(), brokenBytes: 0, used: new Map() };
-
-const dataOf = (pieces: Iterable<{ readonly dataBytes: number }>): number =>
-  [...pieces].reduce((sum, { dataBytes }) => sum + dataBytes, 0);
+const nothingKept: Kept = { pieces: new Map(), brokenBytes: 0, seen: nothingSeen, used: new Map() };
 
 /** Null: start over. Source, target or what was saved is not what it has to be, so that nothing of it is worth a guess. */
-async function keptOf({
-  files,
-  request,
-  tuning,
-  source,
-  windows,
-  done,
-}: Copying): Promise<Kept | null> {
+async function keptOf(copying: Copying): Promise<Kept | null> {
+  const { files, request, tuning, source, windows } = copying;
   const { saved } = request;
   if (saved === null || saved.pieces.length === 0 || !sameFile(saved.source, source)) return null;
   const target = await files.target();
@@ -160,28 +102,49 @@ async function keptOf({
   if (!isClean) return null;
 
   const claims = new Map(saved.pieces.map((piece) => [piece.offset, piece]));
-  const pieces = new Map<number, Piece>();
+  const there = new Map(found.map((window) => [window.offset, window]));
+  const { pieces, seen } = await provenOf(copying, claims, there);
   const claimed = windows.filter(({ offset }) => claims.has(offset));
-  await inLanes(files.lanes, claimed, async (window) => {
-    throwIfAborted(request);
-    const claim = claims.get(window.offset);
-    const hash = await files.check(window, used.get(window.offset) ?? []);
-    if (claim?.hash !== hash) return;
-    pieces.set(window.offset, claim);
-    done(window);
-  });
   return {
     pieces,
     used,
+    seen,
     brokenBytes: dataOf(claimed) - dataOf(claimed.filter(({ offset }) => pieces.has(offset))),
   };
 }
 
+/** Of what was saved, what the target holds. Where all is to be verified, this is the verification of these pieces. */
+async function provenOf(
+  { files, request, windows, done, pace }: Copying,
+  claims: ReadonlyMap<number, Piece>,
+  there: ReadonlyMap<number, Window>,
+): Promise<Pick<Kept, 'seen'> & { readonly pieces: ReadonlyMap<number, Piece> }> {
+  const isPass = (request.verify ?? 'full') === 'full';
+  const pieces = new Map<number, Piece>();
+  let [bytes, storageBytes] = [0, 0];
+  await inLanes(files.lanes, windows, async (window) => {
+    const claim = claims.get(window.offset);
+    if (claim === undefined) return;
+    const { parts: used, dataBytes } = there.get(window.offset) ?? { parts: [], dataBytes: 0 };
+    await pace.pass(dataBytes, request.signal);
+    throwIfAborted(request);
+    const found = isPass
+      ? await files.readBack(window, used)
+      : { hash: await files.check(window, used), storageBytes: 0 };
+    if (claim.hash !== found.hash) return;
+    pieces.set(window.offset, claim);
+    bytes += dataBytes;
+    storageBytes += Math.min(found.storageBytes, dataBytes);
+    done(window);
+  });
+  const seen = isPass ? { offsets: new Set(pieces.keys()), bytes, storageBytes } : nothingSeen;
+  return { pieces, seen };
+}
+
 /** Copies what is not kept. All pieces, durable and written down. */
 async function copyRest(copying: Copying, { pieces, used }: Kept): Promise<readonly Piece[]> {
-  const { files, request, tuning, windows, done } = copying;
+  const { files, request, tuning, windows, done, pace } = copying;
   const all = [...pieces.values()];
-  const pace = new Pace(request.limitBytesPerSecond ?? (() => null));
   const checkpoints = new Checkpoints(files, request.save, tuning);
   const rest = windows.filter(({ offset }) => !pieces.has(offset));
   try {
@@ -208,42 +171,66 @@ async function copyRest(copying: Copying, { pieces, used }: Kept): Promise<reado
   return all;
 }
 
-/** `pieces` null: it was cloned. */
-async function finish(copying: Copying, pieces: readonly Piece[] | null): Promise<CopyWhole> {
-  const { files, request, source } = copying;
+/** `pieces` and `verified` null: it was cloned. */
+async function finish(
+  copying: Copying,
+  pieces: readonly Piece[] | null,
+  verified: CopyVerified | null,
+): Promise<CopyWhole> {
+  const { files, request } = copying;
   throwIfAborted(request);
   const written = request.backing === null ? null : await files.setBacking(request.backing);
-  if (!sameFile(await files.source(), source)) {
-    throw new StateError(
-      'OPERATION_INVALID',
-      `${request.doing}: the source was written to meanwhile, so the copy is worth nothing; end whatever writes to it, then try again`,
-      { sourceIntact: null },
-    );
-  }
+  await checkFrozen(copying);
   const file = await files.seal();
-  if (pieces === null) return { how: 'reflink', root: null, file };
+  if (pieces === null) return { how: 'reflink', root: null, file, verified };
   const now = written === null ? pieces : await lookedAtAgain(copying, pieces, written, file);
-  return { how: 'data', root: rootOf(file.sizeBytes, now), file };
+  return { how: 'data', root: rootOf(file.sizeBytes, now), file, verified };
+}
+
+async function checkFrozen({ files, request, source }: Copying): Promise<void> {
+  if (sameFile(await files.source(), source)) return;
+  throw new StateError(
+    'OPERATION_INVALID',
+    `${request.doing}: the source was written to meanwhile, so the copy is worth nothing; end whatever writes to it, then try again`,
+    { sourceIntact: null },
+  );
 }
 
 /** The pieces after their file was written to in `written`. */
 async function lookedAtAgain(
-  { files, tuning }: Copying,
+  copying: Copying,
   pieces: readonly Piece[],
   written: Extent,
   { sizeBytes }: FileIdentity,
 ): Promise<readonly Pick<Piece, 'offset' | 'hash'>[]> {
+  const { files, tuning } = copying;
   const end = written.start + written.length;
   const isOld = ({ offset }: { readonly offset: number }): boolean =>
     offset + tuning.pieceBytes <= written.start || offset >= end;
   const windows = windowsOf(await files.extents('target'), Number(sizeBytes), tuning.pieceBytes);
-  return [
-    ...pieces.filter(isOld),
-    ...(await hashesOf(
-      files,
-      windows.filter((window) => !isOld(window)),
-    )),
-  ];
+  const again = windows.filter((window) => !isOld(window));
+  const found = await hashesOf(files, again);
+  await checkRewritten(copying, pieces, again, found);
+  return [...pieces.filter(isOld), ...found];
+}
+
+/** What its header's change made of these pieces is known from the page cache alone: the storage has to say the same. */
+async function checkRewritten(
+  { files, request }: Copying,
+  pieces: readonly Piece[],
+  windows: readonly Window[],
+  found: readonly Pick<Piece, 'offset' | 'hash'>[],
+): Promise<void> {
+  if (request.verify === 'none') return;
+  const before = new Map(pieces.map(({ offset, hash }) => [offset, hash]));
+  const now = new Map(found.map(({ offset, hash }) => [offset, hash]));
+  const changed = windows.filter(({ offset }) => before.get(offset) !== now.get(offset));
+  await inLanes(files.lanes, changed, async (window) => {
+    throwIfAborted(request);
+    const { hash } = await files.readBack(window, window.parts);
+    if (hash !== now.get(window.offset))
+      throw notKept(request.doing, [window], 'after its header was rewritten');
+  });
 }
 
 async function hashesOf(
@@ -268,22 +255,4 @@ export async function rootOfTarget(
 ): Promise<string> {
   const windows = windowsOf(await files.extents('target'), Number(sizeBytes), pieceBytes);
   return rootOf(sizeBytes, await hashesOf(files, windows, signal));
-}
-
-function throwIfAborted({ signal, doing }: CopyRequest): void {
-  if (signal.aborted) throw new StateError('OPERATION_ABORTED', `${doing}: canceled`);
-}
-
-/** Tells of each piece that is there, but not too often. */
-function progressOf(windows: readonly Window[], tell: CopyRequest['onProgress']): Copying['done'] {
-  const totalBytes = BigInt(dataOf(windows));
-  let doneBytes = 0n;
-  let toldMs = -Infinity;
-  return ({ dataBytes }) => {
-    doneBytes += BigInt(dataBytes);
-    const nowMs = performance.now();
-    if (nowMs - toldMs < progressMs && doneBytes < totalBytes) return;
-    toldMs = nowMs;
-    tell(doneBytes, totalBytes);
-  };
 }

@@ -4,7 +4,7 @@
 import type { CopyWhole, FileIdentity } from '../block/copy.js';
 import type { FileFacts, ImageInfo } from '../block/facts.js';
 import type { Format } from '../block/layer.js';
-import type { CopyRequest } from './copy.js';
+import type { CopyRequest } from './copying.js';
 
 /** Who images are made for, when QEMU runs as another user. */
 export interface Owner {

@@ -14,6 +14,8 @@ export type Probe = 'done' | 'absent' | 'partial' | 'unknown';
 export interface StepReport {
   readonly doneBytes: bigint;
   readonly totalBytes: bigint;
+  /** Of a copy. */
+  readonly phase?: 'copying' | 'verifying';
 }
 
 /** How the copies of an operation go. */

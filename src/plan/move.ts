@@ -3,6 +3,7 @@
 // names are what they were, on the other storage (design §5).
 
 import { posix } from 'node:path';
+import type { VerifyMode } from '../block/copy.js';
 import type { DiskFacts, FileFacts, PathFacts } from '../block/facts.js';
 import type { Layer } from '../block/layer.js';
 import { localPath } from '../block/layer.js';
@@ -38,6 +39,8 @@ export interface Move {
   readonly rotateBytes: bigint | null;
   /** What each copy of a frozen image may read in a second; null: no limit. */
   readonly bytesPerSecond: bigint | null;
+  /** How much of each copy is read back and compared with what was read. */
+  readonly verify: VerifyMode;
 }
 
 /** One disk on its way: the source's layers and where each of them goes. */
@@ -303,6 +306,8 @@ function copySteps(request: Move, way: Way): readonly Step[] {
             ? null
             : { path: present(localPath(below.source), 'a file'), format: below.format },
         ...(request.bytesPerSecond === null ? {} : { bytesPerSecond: request.bytesPerSecond }),
+        // Left out is full, as in the plans of a ferryd that did not know of it.
+        ...(request.verify === 'full' ? {} : { verify: request.verify }),
       };
     })
     .toReversed();

@@ -1,6 +1,7 @@
 // The steps that a plan is made of. Data only: a plan can be printed, diffed, journaled, sent to another host.
 // What each kind does, how it is undone and how the world is asked about it stands in job/effects.
 
+import type { VerifyMode } from '../block/copy.js';
 import type { Format } from '../block/layer.js';
 import type { BlockdevOptions, ReopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
@@ -131,7 +132,7 @@ interface Steps {
   };
   /** Waits until every job is READY. Changes nothing; may take long, so the domain is not locked meanwhile. */
   'wait-ready': { readonly job: 'copy' | 'commit'; readonly jobIds: readonly string[] };
-  /** Copies a frozen image to `to` by way of `to`.part: data, fsync, header naming `backing`, rename, fsync of the folder. */
+  /** Copies a frozen image to `to` by way of `to`.part: data, fsync, verification, header naming `backing`, rename, fsync of the folder. */
   'copy-image': {
     readonly from: string;
     readonly to: string;
@@ -139,6 +140,8 @@ interface Steps {
     readonly backing: ImageFile | null;
     /** Left out: as fast as it goes. Of the plan, so that whoever goes on with the copy keeps to it. */
     readonly bytesPerSecond?: bigint;
+    /** How much of it is read back and compared before it is whole. Left out: all of it. */
+    readonly verify?: VerifyMode;
   };
   /** Law 4 over all disks; leaves the guest stopped, `resume-guest` follows. */
   pivot: { readonly disks: readonly PivotDisk[] };

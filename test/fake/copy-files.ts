@@ -1,7 +1,7 @@
 // The two files of a copy, over the fake's storage. The first piece holds the header, as that of a real file does.
 
 import type { Extent, FileIdentity } from '../../src/block/copy.js';
-import type { CopyFiles } from '../../src/image/copy.js';
+import type { CopyFiles, ReadBack } from '../../src/image/copying.js';
 import type { Window } from '../../src/image/pieces.js';
 import { emptyHash } from '../../src/image/pieces.js';
 import type { Backing } from '../../src/image/store.js';
@@ -66,6 +66,13 @@ export class FakeCopyFiles implements CopyFiles {
   async check(piece: Window, used: readonly Extent[]): Promise<string> {
     const target = this.imageOf('target');
     return hashOf(target, piece, contentOf(target, used));
+  }
+
+  async readBack(piece: Window, used: readonly Extent[]): Promise<ReadBack> {
+    const target = this.imageOf('target');
+    const data = new Map(contentOf(target, used));
+    for (const [block, value] of target.rotten) if (data.has(block)) data.set(block, value);
+    return { hash: hashOf(target, piece, data), storageBytes: data.size * blockBytes };
   }
 
   async sync(): Promise<void> {

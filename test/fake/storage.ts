@@ -21,6 +21,8 @@ export interface Image {
   readonly blocks: Map<number, number>;
   /** Blocks written since the last flush, with what they held before. */
   readonly unflushed: Map<number, number | undefined>;
+  /** Blocks that are something else on the storage than the page cache says. */
+  readonly rotten: Map<number, number>;
   /** Who has it open: a key per process and node. */
   readonly opens: Map<string, OpenMode>;
   synced: boolean;
@@ -59,6 +61,7 @@ export class FakeStorage implements ImageStore {
       inode,
       blocks: new Map(),
       unflushed: new Map(),
+      rotten: new Map(),
       opens: new Map(),
       synced: false,
       writtenAt: inode,
@@ -187,7 +190,12 @@ export class FakeStorage implements ImageStore {
 
   /** The host loses its power, after QEMU died with it: what nobody flushed is lost, all of it or half. */
   powerFailed(survival: Survival): void {
-    for (const image of this.files.values()) forgetUnflushed(image, survival);
+    for (const image of this.files.values()) {
+      forgetUnflushed(image, survival);
+      // Nothing is cached any more.
+      for (const [block, value] of image.rotten) image.blocks.set(block, value);
+      image.rotten.clear();
+    }
   }
 
   /** Bytes that were said to be on disk, and are not. */
@@ -224,6 +232,7 @@ export class FakeStorage implements ImageStore {
   set(image: Image, block: number, value: number | undefined): void {
     image.writtenAt = ++this.ticks;
     if (!image.unflushed.has(block)) image.unflushed.set(block, image.blocks.get(block));
+    image.rotten.delete(block);
     if (value === undefined) image.blocks.delete(block);
     else image.blocks.set(block, value);
   }

@@ -2,7 +2,7 @@
 // is JSON (`ChildTask`), each line that it prints is JSON (`ChildNews`).
 
 import { readFileSync } from 'node:fs';
-import type { CopyRequest, Tuning } from '../../src/image/copy.js';
+import type { CopyRequest, Tuning } from '../../src/image/copying.js';
 import { copyFrozen } from '../../src/image/copy.js';
 import { copyTool } from '../../src/image/qemu-img.js';
 import { HostCopyFiles } from '../../src/image/copy-host.js';

@@ -1,14 +1,16 @@
 // Moves that take as long as a test wants, and what `ferry` says of an operation.
 
+import { spawn } from 'node:child_process';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
 
-import type { OperationView } from '../../src/host/ferry-host.js';
+import type { OperationProgress, OperationView } from '../../src/host/ferry-host.js';
 import { fromJson } from '../../src/http/wire.js';
 import { present } from '../../src/std/assert.js';
 import type { FerrydOptions } from './ferryd.js';
 import type { Lab, LabGuest } from './lab.js';
 import { resuming } from './mirrored.js';
-import { must } from './process.js';
+import { must, root } from './process.js';
 
 /** A running guest whose disk has `ballastMiB` of data behind what it writes; `--bandwidth` makes of that a time. */
 export async function heavyGuest(
@@ -36,4 +38,20 @@ export async function beginMove(lab: Lab, ...options: readonly string[]): Promis
 
 export async function operation(lab: Lab, id: number): Promise<OperationView> {
   return fromJson(await lab.mustFerry('ops', 'show', String(id), '--json')) as OperationView; // our own CLI
+}
+
+/** What `ferry watch` says of a move, until that or its ferryd ends. */
+export async function* watched(lab: Lab, id: number): AsyncGenerator<OperationProgress> {
+  const watch = spawn(join(root, 'bin/ferry'), ['watch', String(id), '--progress=json'], {
+    env: { ...process.env, FERRY_RUN_DIR: lab.runDir, FERRY_STATE_DIR: lab.stateDir },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  try {
+    for await (const line of createInterface({ input: watch.stdout })) {
+      const said = fromJson(line) as { readonly type: string } & OperationProgress; // our own CLI
+      if (said.type === 'progress') yield said;
+    }
+  } finally {
+    watch.kill();
+  }
 }

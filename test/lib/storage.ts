@@ -3,7 +3,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { stat, writeFile } from 'node:fs/promises';
+import { open, stat, writeFile } from 'node:fs/promises';
 
 import { until } from '../../src/std/deadline.js';
 import { killNow, must } from './process.js';
@@ -58,6 +58,66 @@ export class LoopDevice implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     // While a QEMU has it open it goes with that.
     await must('losetup', ['--detach', this.path]);
+  }
+}
+
+const blockBytes = 4096;
+
+/** A file system on a device of its own, whose bytes can be changed below it. Close it before the lab. */
+export class DeviceStorage implements AsyncDisposable {
+  private readonly folder: string;
+  private readonly backing: string;
+
+  private constructor(folder: string, backing: string) {
+    this.folder = folder;
+    this.backing = backing;
+  }
+
+  /** `backing`: a file that is made, and stays. */
+  static async mount(folder: string, backing: string, sizeMiB: number): Promise<DeviceStorage> {
+    await must('/usr/bin/truncate', ['-s', `${sizeMiB}M`, backing]);
+    await must('/sbin/mkfs.ext4', [
+      '-q',
+      '-F',
+      '-b',
+      String(blockBytes),
+      '-O',
+      '^has_journal',
+      backing,
+    ]);
+    await must('/bin/mount', ['-o', 'loop', backing, folder]);
+    return new DeviceStorage(folder, backing);
+  }
+
+  /** Spoils one block of those bytes on the device, not in the page cache of its file. False: it is not there yet. */
+  async spoil(block: Buffer): Promise<boolean> {
+    const file = await open(this.backing, 'r+');
+    try {
+      const chunk = Buffer.alloc(1 << 20);
+      const { size } = await file.stat();
+      for (let at = 0; at < size; at += chunk.length) {
+        const { bytesRead } = await file.read(chunk, 0, chunk.length, at);
+        for (let start = 0; start < bytesRead; start += blockBytes) {
+          if (!chunk.subarray(start, start + blockBytes).equals(block)) continue;
+          await file.write('spoilt', at + start);
+          return true;
+        }
+      }
+      return false;
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** From now on what is read there comes from the device. */
+  async forget(): Promise<void> {
+    await must('/bin/umount', [this.folder]);
+    await must('/bin/mount', ['-o', 'loop', this.backing, this.folder]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Lazily: a QEMU may have files open there still; the mount goes with it, and its loop device with the mount.
+    await must('/bin/umount', ['--lazy', this.folder]);
   }
 }
 

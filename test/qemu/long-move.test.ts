@@ -46,6 +46,8 @@ async function rotateAndKill(lab: Lab, id: number): Promise<void> {
 
 /** The move has ended well, and everything is where it belongs. */
 async function arrived(lab: Lab, guest: LabGuest, id: number): Promise<void> {
+  // Refused when nothing is left to copy or to verify.
+  await lab.ferry('limit', String(id), 'none');
   await lab.mustFerry('ops', 'wait', String(id));
   const { status } = await operation(lab, id);
   assert.equal(status, 'committed');

@@ -234,6 +234,7 @@ async function planTheMove(bench: FerryBench): Promise<Plan | Refusal> {
     stamp: '7',
     rotateBytes: null,
     bytesPerSecond: null,
+    verify: 'full',
   });
 }
 

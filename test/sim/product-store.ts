@@ -2,7 +2,7 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import type { FileFacts, ImageInfo } from '../../src/block/facts.js';
-import type { CopyFiles, Tuning } from '../../src/image/copy.js';
+import type { CopyFiles, Tuning } from '../../src/image/copying.js';
 import { copyFrozen, rootOfTarget } from '../../src/image/copy.js';
 import type { ImageStore } from '../../src/image/store.js';
 import { FakeCopyFiles, identityOf } from '../fake/copy-files.js';
@@ -106,8 +106,9 @@ async function infoOf(storage: FakeStorage, path: string): Promise<ImageInfo | n
   return { ...rest, backing: named, special: [], snapshots: 0 };
 }
 
-/** Whether the two hold the same, block by block. */
+/** Whether the two hold the same, block by block, on the storage too. */
 export function isCopy(storage: FakeStorage, from: string, to: string): boolean {
+  if ((storage.files.get(to)?.rotten.size ?? 0) > 0) return false;
   const [source, target] = [from, to].map((path) =>
     [...(storage.files.get(path)?.blocks ?? [])].toSorted(([a], [b]) => a - b),
   );

@@ -4,6 +4,7 @@ import type {
   DiskView,
   DomainSummary,
   ImageView,
+  MoveRequest,
   OperationView,
   SnapshotView,
 } from '../../host/ferry-host.js';
@@ -115,6 +116,15 @@ export const s2: SnapshotView = {
 
 export const s3: SnapshotView = { ...s2, name: 's3', current: false };
 
+/** Nothing in it is a default. */
+export const moveRequest: MoveRequest = {
+  disks: ['vda'],
+  to: '/dst',
+  rotateBytes: 1n << 28n,
+  bytesPerSecond: 1n << 20n,
+  verify: 'sample',
+};
+
 export const move: OperationView = {
   id: 7,
   kind: 'move',
@@ -155,6 +165,16 @@ export const move: OperationView = {
       { target: 'vda', phase: 'copying', doneBytes: 4n * GiB + 512n * MiB, totalBytes: 10n * GiB },
     ],
   },
+  copies: [
+    {
+      from: '/src/vm1.qcow2',
+      to: '/dst/vm1.qcow2',
+      how: null,
+      totalBytes: 10n * GiB,
+      root: null,
+      verified: null,
+    },
+  ],
   pauses: [],
 };
 
@@ -175,6 +195,18 @@ export const moved: OperationView = {
     commands: [],
   },
   progress: null,
+  copies: move.copies.map((copy) => ({
+    ...copy,
+    how: 'data',
+    root: 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
+    verified: {
+      how: 'full',
+      readBackBytes: 10n * GiB,
+      fromStorageBytes: 10n * GiB,
+      repairedBytes: 0n,
+      seconds: 61.25,
+    },
+  })),
   pauses: [
     { what: 'snapshot', ms: 12.4 },
     { what: 'pivot of vda', ms: 35 },
@@ -229,6 +261,7 @@ export const plan: MovePlan = {
     },
   ],
   copyBytes: 4n * GiB + (3n << 20n),
+  verify: { how: 'full', readBackBytes: 4n * GiB + (3n << 20n) },
   destination: {
     folder: '/dst',
     freeBytes: 100n * GiB,

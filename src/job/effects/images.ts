@@ -74,7 +74,9 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
       save: context.save,
       signal: context.signal,
       limitBytesPerSecond: () => limitOf(step, context),
-      onProgress: (doneBytes, totalBytes) => context.progress({ doneBytes, totalBytes }),
+      onProgress: context.progress,
+      verify: step.verify ?? 'full',
+      seed: context.operation,
     });
     await context.save({ note: 'whole', whole });
     // Never over a file that somebody put there meanwhile (law 14).

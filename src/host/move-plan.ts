@@ -27,7 +27,11 @@ export interface MovePlan {
   readonly domain: string;
   readonly domainName: string;
   readonly to: string;
-  readonly strategy: { readonly name: 'mirrored-snapshot'; readonly why: string };
+  readonly strategy: {
+    /** `offline-copy`: of a domain that is shut off, so there is no guest to pause or to keep up with. */
+    readonly name: 'mirrored-snapshot' | 'offline-copy';
+    readonly why: string;
+  };
   readonly disks: readonly PlannedDisk[];
   /** What all copies read and write: what the images take on their storage now. */
   readonly copyBytes: bigint;
@@ -95,7 +99,7 @@ export async function worldOf(host: Host, live: LiveRecord, move: Move): Promise
 }
 
 /** The guest writes to the active image: size and time of that one say nothing. */
-function showIdentity(found: FileIdentity | null, isActive: boolean): string {
+export function showIdentity(found: FileIdentity | null, isActive: boolean): string {
   if (found === null) return 'not there';
   const { inode, sizeBytes, mtimeNs } = found;
   const written = new Date(Number(mtimeNs / 1_000_000n)).toISOString();
@@ -231,7 +235,7 @@ const SHARE = 3;
 /** Snapshot, catching up, pivot and merge, on a host that is busy. */
 const REST_SECONDS = 5;
 
-function timeOf(copyBytes: bigint, rates: Rates): MovePlan['seconds'] {
+export function timeOf(copyBytes: bigint, rates: Rates): MovePlan['seconds'] {
   const read = rates.readBytesPerSecond;
   const write = rates.writeBytesPerSecond;
   const limit = rates.limitBytesPerSecond;

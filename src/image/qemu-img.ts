@@ -15,9 +15,11 @@ import { dataExtents } from './extents.js';
 import { ImageHolds } from './hold.js';
 import { readRate, writeRate } from './rates.js';
 import type { Backing, CopyImage, CreateImage, ImageStore, Owner } from './store.js';
-import { syncData, syncFile, syncFolder } from './sync.js';
+import { syncFile, syncFolder } from './sync.js';
 
 const TOOL_TIMEOUT_MS = 60_000;
+/** For all that a guest may have left in the page cache. */
+const FLUSH_TIMEOUT_MS = 600_000;
 
 /** The images of this host. `qemuImg` is the binary, found in PATH when it has no slash. */
 export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): ImageStore {
@@ -47,7 +49,7 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
     hold: async (by, paths) => {
       await holds.hold(by, paths);
       // What its last QEMU left in the page cache would not outlive a crash of the host, and its copy would.
-      for (const path of paths) await syncData(path);
+      for (const path of paths) await answer(path, FLUSH_TIMEOUT_MS);
     },
     letGo: async (by) => await holds.letGo(by),
     sync: syncFile,

@@ -14,16 +14,6 @@ export async function syncFile(path: string): Promise<void> {
   await syncFolder(path);
 }
 
-/** What others wrote to the file; it need not be writable. */
-export async function syncData(path: string): Promise<void> {
-  const file = await fs.open(path, 'r');
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
 /** The folder that holds `path`. */
 export async function syncFolder(path: string): Promise<void> {
   const folder = await fs.open(dirname(path), 'r');

@@ -25,7 +25,7 @@ export function explainStep(step: Step): string {
     case 'hold-images':
       return `keep writers off ${step.images.map(({ path }) => path).join(', ')}`;
     case 'arrive':
-      return `make known that ${step.copies.join(', ')} ${step.copies.length === 1 ? 'is' : 'are'} the disk's now, if nobody wrote to what was copied`;
+      return `let the definition name ${step.copies.join(', ')}, if nobody wrote to what was copied`;
     case 'let-go-images':
       return 'let the old images go';
     case 'pivot':

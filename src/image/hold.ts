@@ -3,10 +3,12 @@
 
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
+import { within } from '../std/deadline.js';
 import { BusyError, StateError, SystemError } from '../std/errors.js';
 
 /** Of a storage that hangs. */
 const OPEN_TIMEOUT_MS = 30_000;
+const END_TIMEOUT_MS = 5000;
 
 interface Holder {
   readonly child: ChildProcess;
@@ -22,19 +24,22 @@ export class ImageHolds {
     this.qemuIo = qemuIo;
   }
 
-  /** Those that are held by `by` already stay so. */
-  async hold(by: string, paths: readonly string[]): Promise<void> {
+  /** Resolves to those that `by` did not hold already. */
+  async hold(by: string, paths: readonly string[]): Promise<readonly string[]> {
+    const taken: string[] = [];
     const mine = this.holders.get(by) ?? new Map<string, Holder>();
     this.holders.set(by, mine);
     for (const path of paths) {
       if (mine.has(path)) continue;
       const holder = await take(this.qemuIo, path);
       mine.set(path, holder);
+      taken.push(path);
       // Somebody ended it: whoever relies on it asks for it again.
       void holder.ended.then(() => {
         if (mine.get(path) === holder) mine.delete(path);
       });
     }
+    return taken;
   }
 
   async letGo(by: string): Promise<void> {
@@ -43,7 +48,8 @@ export class ImageHolds {
     await Promise.all(
       [...(mine?.values() ?? [])].map(async ({ child, ended }) => {
         child.kill('SIGKILL');
-        await ended;
+        // One whose storage hangs ends when that comes back.
+        await within(ended, END_TIMEOUT_MS, 'end of qemu-io').catch(() => undefined);
       }),
     );
   }
@@ -67,7 +73,7 @@ async function take(qemuIo: string, path: string): Promise<Holder> {
     if ('unref' in part && typeof part.unref === 'function') part.unref();
   child.stdin.on('error', () => undefined);
   const ended = new Promise<void>((resolve) => {
-    child.once('close', () => resolve());
+    child.once('exit', () => resolve());
     child.once('error', () => resolve());
   });
   let timer: NodeJS.Timeout | undefined;

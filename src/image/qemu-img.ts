@@ -47,9 +47,8 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
       await syncFile(path);
     },
     hold: async (by, paths) => {
-      await holds.hold(by, paths);
       // What its last QEMU left in the page cache would not outlive a crash of the host, and its copy would.
-      for (const path of paths) await answer(path, FLUSH_TIMEOUT_MS);
+      for (const path of await holds.hold(by, paths)) await answer(path, FLUSH_TIMEOUT_MS);
     },
     letGo: async (by) => await holds.letGo(by),
     sync: syncFile,

@@ -19,13 +19,14 @@ import type { Session } from './session.js';
 
 export function addMoveCommands(program: Command, open: () => Session): void {
   withRequest(program.command('move'))
-    .description('move disks of a running domain to another directory')
+    .description('move disks to another directory, while their guest runs or while it is shut off')
     .option('--detach', 'do not wait: print the operation and return')
     .addOption(progressOption())
     .addHelpText(
       'after',
       `
 Ctrl-C ends the waiting, not the move: it goes on in the daemon.
+A domain that is shut off cannot be started until its move has ended or is cancelled.
 
 Examples:
   ferry move vm1 vda vdb --to /mnt/new
@@ -49,7 +50,7 @@ Examples:
     .addHelpText(
       'after',
       `
-The guest is watched for a second; both storages are read and written for a moment to know their speed.
+A guest that runs is watched for a second; both storages are read and written for a moment to know their speed.
 'ferry apply HASH' does what is shown, if nothing has changed since. Plans are kept while ferryd runs.
 
 Examples:

@@ -21,7 +21,7 @@ export function movePlanText(plan: MovePlan, paint: Paint = plain): string {
     ...plan.sources.map((room) => ['room at the source', roomText(room)] as const),
     ['speeds', speedsText(plan)],
     ['time', timeText(plan)],
-    ['pauses of the guest', pausesText(plan)],
+    ...(isOffline(plan) ? [] : [['pauses of the guest', pausesText(plan)] as const]),
     ...risks.map((risk) => ['risk', risk] as const),
     ...plan.stages.map(({ stage, wayBack }) => [`way back ${stage}`, wayBack] as const),
   ];
@@ -32,6 +32,9 @@ export function movePlanText(plan: MovePlan, paint: Paint = plain): string {
     paint('strong', `  do it: ferry apply ${hash}`),
   ].join('\n');
 }
+
+/** There is no guest whose writes and pauses could be told of. */
+const isOffline = ({ strategy }: MovePlan): boolean => strategy.name === 'offline-copy';
 
 function diskLines({ target, before, after }: MovePlan['disks'][number]): readonly string[] {
   const rows = before.map(({ path, format, actualSizeBytes }, i) => [
@@ -65,12 +68,14 @@ function destinationText({ destination }: MovePlan): string {
   return roomText(destination) + others;
 }
 
-function speedsText({ rates }: MovePlan): string {
+function speedsText(plan: MovePlan): string {
+  const { rates } = plan;
   const rate = (bytes: bigint | null): string =>
     bytes === null ? 'unknown' : `${humanBytes(bytes)}/s`;
+  const guest = isOffline(plan) ? '' : `; the guest writes ${rate(rates.guestBytesPerSecond)}`;
   const limit =
     rates.limitBytesPerSecond === null ? '' : `, limited to ${rate(rates.limitBytesPerSecond)}`;
-  return `source reads ${rate(rates.readBytesPerSecond)}, destination writes ${rate(rates.writeBytesPerSecond)}${limit}; the guest writes ${rate(rates.guestBytesPerSecond)}`;
+  return `source reads ${rate(rates.readBytesPerSecond)}, destination writes ${rate(rates.writeBytesPerSecond)}${limit}${guest}`;
 }
 
 function timeText({ seconds }: MovePlan): string {

@@ -2,6 +2,9 @@
 
 import { test } from 'node:test';
 
+import { moved, plan, vda } from '../http/testing/samples.js';
+import { movePlanText } from './move-plan-text.js';
+import { movedText } from './operation-text.js';
 import { bench, golden, transcript } from './testing/ferry.js';
 
 test('a move is planned, applied, slowed down and paused', async (t) => {
@@ -21,4 +24,22 @@ test('a move is planned, applied, slowed down and paused', async (t) => {
     ['plan', 'move', 'vm1', 'vdz', '--to', '/dst'],
   ];
   golden('move-plan.txt', await transcript(on, lines));
+});
+
+test('a move of a domain that is shut off says nothing of a guest', () => {
+  const offline = movePlanText({
+    ...plan,
+    strategy: { name: 'offline-copy', why: 'the domain is shut off' },
+    rates: { ...plan.rates, guestBytesPerSecond: 0n },
+    pauses: [],
+    risks: ["'ferry start vm1' is refused until the move has ended or is cancelled"],
+    stages: [{ stage: 'until all is copied', wayBack: 'the definition names the source' }],
+  });
+  const ended = {
+    ...moved,
+    steps: [{ kind: 'arrive', text: 'let the definition name it', mark: 'done' }],
+    pauses: [],
+  } as const;
+  const after = { ...vda, chain: vda.chain.map((one) => ({ ...one, path: `/dst${one.path}` })) };
+  golden('move-offline.txt', `${offline}\n\n${movedText(ended, ['vda'], [vda], [after])}\n`);
 });

@@ -166,9 +166,18 @@ export function movedText(
     .filter((disk) => moved.includes(disk.target))
     .flatMap((disk) => disk.chain.map((image) => image.path))
     .filter((path) => !inUse.has(path));
+  const wasOff = operation.steps.some(({ kind }) => kind === 'arrive');
+  const said = wasOff
+    ? [
+        '  The old images hold the same until the domain is started: what its guest writes from then on',
+        '  is not in them. Do not start a guest from them.',
+      ]
+    : [
+        '  The old images are a point-in-time copy of the moment of the switch, no way back:',
+        '  what the guest wrote since is not in them. Do not start a guest from them.',
+      ];
   const note = [
-    '  The old images are a point-in-time copy of the moment of the switch, no way back:',
-    '  what the guest wrote since is not in them. Do not start a guest from them.',
+    ...said,
     ...old.map((path) => `    ${path}`),
     "  When they are needed no more: 'ferry gc' says how they go.",
   ];
@@ -176,7 +185,7 @@ export function movedText(
     `Operation ${operation.id}: moved ${moved.join(', ')} of ${operation.domainName}`,
     ...live,
     ...verificationLines(operation),
-    `  guest pauses: ${pauses === '' ? 'none measured' : pauses}`,
+    ...(wasOff ? [] : [`  guest pauses: ${pauses === '' ? 'none measured' : pauses}`]),
     ...(old.length === 0 ? [] : note),
   ].join('\n');
 }

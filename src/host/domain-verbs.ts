@@ -23,6 +23,7 @@ import { filesOf } from './context.js';
 import { accelObstacle, canonicalMachine } from './emulator.js';
 import type { Host } from './host.js';
 import { launchPlan } from './launch.js';
+import { checkForeignOffline, checkRedefined, heldText, isOpenOffline } from './offline.js';
 import type { MirrorsAtStart } from './owed.js';
 import { openMoves, resumeMoves, rolesOfMoves, takeMovesBack, takeUp } from './owed.js';
 import { checkTargets } from './targets.js';
@@ -88,8 +89,9 @@ export async function defineDomain(host: Host, xml: string): Promise<DomainRecor
   const definition = parse(host, xml);
   checkIdentity(host, definition);
   const chains = await chainsOf(host.context.images, definition);
-  await host.operate(definition.uuid, (known) => {
+  await host.operate(definition.uuid, async (known) => {
     checkIdentity(host, definition);
+    await checkRedefined(host, definition.uuid, definition);
     return planDefine(definition, chains, known);
   });
   return host.known.domain(definition.uuid);
@@ -111,6 +113,7 @@ export async function undefineDomain(
   await host.operate(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
     if (record.persistent === null) return refuse(invalid('cannot undefine transient domain'));
+    await checkRedefined(host, uuid, null);
     if (record.live === null && record.snapshots.length > 0 && !snapshotsMetadata) {
       return refuse(
         invalid(`cannot delete inactive domain with ${record.snapshots.length} snapshots`),
@@ -193,6 +196,8 @@ async function settleWaiting(host: Host, uuid: string): Promise<void> {
   if (host.known.find(uuid)?.live != null) return;
   for (const operation of await openOf(host, uuid)) {
     if (operation.attention === null || host.running.has(operation.id)) continue;
+    // A start does not wait until a whole disk is copied; what it is refused with says what to do.
+    if (operation.plan.offline !== undefined) continue;
     await host.resumeOperation(operation).catch((error: unknown) => {
       // If it is open still, the start that follows is refused and says why.
       host.log.warn({ operation: operation.id, error: messageOf(error) }, 'went on before a start');
@@ -213,12 +218,15 @@ export async function checkNoneWaits(host: Host, uuid: string): Promise<void> {
   if (found !== undefined) throw unsettled(found);
 }
 
-function unsettled({ id, kind, domainName, attention }: OperationRecord): StateError {
+function unsettled(operation: OperationRecord): StateError {
+  const { id, kind, domainName, attention } = operation;
   const what = `operation ${id} (${kind}) of domain '${domainName}'`;
   return new StateError(
     'OPERATION_INVALID',
     attention === null
-      ? `${what} is not settled yet; wait for it ('ferry ops wait ${id}')`
+      ? isOpenOffline(operation)
+        ? heldText(operation)
+        : `${what} is not settled yet; wait for it ('ferry ops wait ${id}')`
       : `${what} is half done and waits for a person: ${attention}; mend that, then 'ferry ops resolve ${id} --forward', or '--back'`,
     { operation: id, next: [`ferry ops show ${id}`] },
   );
@@ -240,6 +248,7 @@ async function planLaunch(
   const recorded = operation === 'start' ? (record?.chains ?? []) : [];
   const resolved = await resolveChains(context.images, definition, recorded);
   await checkRoles({ known, images: context.images, roles }, resolved);
+  await checkForeignOffline(host, resolved);
   const taken = await takeUp(host, record, resolved, how.mirrors);
   const { disks, nextIndex, attach, open, told } = taken;
   const launch = await launchPlan(host, { ...resolved, disks });

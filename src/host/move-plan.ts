@@ -28,7 +28,11 @@ export interface MovePlan {
   readonly domain: string;
   readonly domainName: string;
   readonly to: string;
-  readonly strategy: { readonly name: 'mirrored-snapshot'; readonly why: string };
+  readonly strategy: {
+    /** `offline-copy`: of a domain that is shut off, so there is no guest to pause or to keep up with. */
+    readonly name: 'mirrored-snapshot' | 'offline-copy';
+    readonly why: string;
+  };
   readonly disks: readonly PlannedDisk[];
   /** What all copies read and write: what the images take on their storage now. */
   readonly copyBytes: bigint;
@@ -98,7 +102,7 @@ export async function worldOf(host: Host, live: LiveRecord, move: Move): Promise
 }
 
 /** The guest writes to the active image: size and time of that one say nothing. */
-function showIdentity(found: FileIdentity | null, isActive: boolean): string {
+export function showIdentity(found: FileIdentity | null, isActive: boolean): string {
   if (found === null) return 'not there';
   const { inode, sizeBytes, mtimeNs } = found;
   const written = new Date(Number(mtimeNs / 1_000_000n)).toISOString();
@@ -130,6 +134,11 @@ export function changesOf({ name }: DomainRecord, was: World, is: World): StateE
   );
 }
 
+export const readBackOfAll = (disks: readonly PlannedDisk[], verify: VerifyMode): bigint =>
+  disks
+    .flatMap(({ before }) => before)
+    .reduce((sum, { actualSizeBytes }) => sum + readBackOf(actualSizeBytes, verify), 0n);
+
 /** Those that are there: when a plan is applied, others may have gone. */
 const disksOf = (live: LiveRecord, move: Move): readonly Disk[] =>
   move.disks.flatMap((name) => findDisk(live.definition, name) ?? []);
@@ -145,9 +154,7 @@ export async function describeMove(
   const disks = moved.map((disk) => plannedDisk(move, disk));
   const copyBytes = copyBytesOf(move, moved);
   const rates = await ratesOf(host, move, disks);
-  const readBackBytes = disks
-    .flatMap(({ before }) => before)
-    .reduce((sum, { actualSizeBytes }) => sum + readBackOf(actualSizeBytes, move.verify), 0n);
+  const readBackBytes = readBackOfAll(disks, move.verify);
   const seconds = timeOf(copyBytes, readBackBytes, rates);
   const overlayBytes =
     seconds === null ? 0n : rates.guestBytesPerSecond * BigInt(Math.ceil(seconds.most));
@@ -238,7 +245,11 @@ const SHARE = 3;
 /** Snapshot, catching up, pivot and merge, on a host that is busy. */
 const REST_SECONDS = 5;
 
-function timeOf(copyBytes: bigint, readBackBytes: bigint, rates: Rates): MovePlan['seconds'] {
+export function timeOf(
+  copyBytes: bigint,
+  readBackBytes: bigint,
+  rates: Rates,
+): MovePlan['seconds'] {
   const read = rates.readBytesPerSecond;
   const write = rates.writeBytesPerSecond;
   const limit = rates.limitBytesPerSecond;

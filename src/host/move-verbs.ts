@@ -6,7 +6,8 @@ import { findDisk } from '../domain/definition.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import type { Move } from '../plan/move.js';
 import { destinationsOf, planMove } from '../plan/move.js';
-import { isRefusal, layersOf, needLive, refuse } from '../plan/refuse.js';
+import { isRefusal, layersOf, refuse } from '../plan/refuse.js';
+import type { Plan, Refusal } from '../plan/step.js';
 import { NotFoundError } from '../std/errors.js';
 import type { MoveRequest } from './ferry-host.js';
 import { checkNoneWaits } from './domain-verbs.js';
@@ -14,7 +15,7 @@ import type { Host, Started } from './host.js';
 import { look, sizesOf } from './look.js';
 import type { MovePlan, World } from './move-plan.js';
 import { changesOf, describeMove, hashOf, worldOf } from './move-plan.js';
-import { openMoves } from './owed.js';
+import { lookOffline } from './move-offline.js';
 import { checkTargets } from './targets.js';
 
 /** How many plans are kept; the oldest go first. */
@@ -65,15 +66,12 @@ export async function makeMovePlan(
   uuid: string,
   request: MoveRequest,
 ): Promise<MovePlan> {
-  const record = host.known.domain(uuid);
-  const live = needLive(record);
-  if (isRefusal(live)) throw live.refusal;
-  const move = await lookAround(host, record, live, request);
-  const plan = planMove(move);
+  const looked = await lookAround(host, host.known.domain(uuid), request);
+  const plan = looked.plan();
   if (isRefusal(plan)) throw plan.refusal;
-  const world = await worldOf(host, live, move);
+  const world = await looked.world();
   const hash = hashOf(request, world);
-  const described = await describeMove(host, hash, live, move);
+  const described = await looked.describe(hash);
   plans.keep(hash, { uuid, request, world, described });
   return described;
 }
@@ -84,47 +82,60 @@ async function begin(
 ): Promise<Started> {
   return await host.begin(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
-    const live = needLive(record);
-    if (isRefusal(live)) return refuse(live.refusal);
-    const move = await lookAround(host, record, live, request);
-    const changed =
-      world === null ? null : changesOf(record, world, await worldOf(host, live, move));
-    return changed === null ? planMove(move) : refuse(changed);
+    const looked = await lookAround(host, record, request);
+    const changed = world === null ? null : changesOf(record, world, await looked.world());
+    return changed === null ? looked.plan() : refuse(changed);
   });
 }
 
+/** What was seen before a move, of a domain that runs or of one that is shut off. */
+export interface LookedAt {
+  readonly plan: () => Plan | Refusal;
+  readonly world: () => Promise<World>;
+  readonly describe: (hash: string) => Promise<MovePlan>;
+}
+
 /** @throws what stands in the way of any operation on these disks. */
-async function lookAround(
+async function lookAround(host: Host, record: DomainRecord, asked: MoveRequest): Promise<LookedAt> {
+  await checkNoneWaits(host, record.uuid);
+  const request = { ...asked, to: posix.normalize(asked.to).replace(/(.)\/$/, '$1') };
+  const { live } = record;
+  if (live === null)
+    return await lookOffline(
+      host,
+      record,
+      request,
+      async (paths) => await lookAtDestination(host, request.to, paths),
+    );
+  const move = await lookOnline(host, record, live, request);
+  return {
+    plan: () => planMove(move),
+    world: async () => await worldOf(host, live, move),
+    describe: async (hash) => await describeMove(host, hash, live, move),
+  };
+}
+
+async function lookOnline(
   host: Host,
   record: DomainRecord,
   live: LiveRecord,
   request: MoveRequest,
 ): Promise<Move> {
-  await checkNoneWaits(host, record.uuid);
   await checkTargets(host.context.images, record, 'move');
-  const { images } = host.context;
-  const to = posix.normalize(request.to).replace(/(.)\/$/, '$1');
-  const folder = to.startsWith('/') ? await images.stat(to) : null;
+  const { to } = request;
   const stamp = String(host.nowSeconds);
   const disks = request.disks.flatMap((name) => findDisk(live.definition, name) ?? []);
   const seen = await look(host, disks.flatMap(layersOf), 'header');
   const made = disks.flatMap((disk) => {
     const paths = destinationsOf(disk, to, stamp);
-    return paths === null
-      ? []
-      : [...paths.copies, ...paths.copies.map((path) => `${path}.part`), ...paths.overlays];
+    return paths === null ? [] : [...paths.copies, ...paths.overlays];
   });
-  // Without the folder nothing is there; the planner says what is wrong with it.
-  const there =
-    folder?.kind === 'folder' ? await look(host, made.map(fileAt), 'header') : new Map();
+  const { files, ...destination } = await lookAtDestination(host, to, made);
   return {
     record,
     disks: request.disks,
-    to,
-    folder,
-    freeBytes: folder?.kind === 'folder' ? await images.freeBytes(to) : 0n,
-    spokenForBytes: folder?.kind === 'folder' ? await spokenFor(host, folder.device) : 0n,
-    files: new Map([...there, ...seen]),
+    ...destination,
+    files: new Map([...files, ...seen]),
     sizes: await sizesOf(host, record.uuid, live),
     stamp,
     rotateBytes: request.rotateBytes,
@@ -133,13 +144,37 @@ async function lookAround(
   };
 }
 
+/** The folder, and what is at the paths that would be made in it, or beside the source. */
+export type Destination = Pick<Move, 'to' | 'folder' | 'freeBytes' | 'spokenForBytes' | 'files'>;
+
+async function lookAtDestination(
+  host: Host,
+  to: string,
+  made: readonly string[],
+): Promise<Destination> {
+  const { images } = host.context;
+  const folder = to.startsWith('/') ? await images.stat(to) : null;
+  // Without the folder nothing is there; the planner says what is wrong with it.
+  if (folder?.kind !== 'folder')
+    return { to, folder, freeBytes: 0n, spokenForBytes: 0n, files: new Map() };
+  const paths = made.flatMap((path) => [path, `${path}.part`]);
+  return {
+    to,
+    folder,
+    freeBytes: await images.freeBytes(to),
+    spokenForBytes: await spokenFor(host, folder.device),
+    files: await look(host, paths.map(fileAt), 'header'),
+  };
+}
+
 /** What moves that are under way have still to write to the file system `device`. */
 async function spokenFor(host: Host, device: bigint): Promise<bigint> {
   const { images } = host.context;
   let bytes = 0n;
-  for (const { plan, done } of await openMoves(host))
+  for (const { plan, steps, direction } of await host.known.journal.openOperations())
     for (const [i, step] of plan.steps.entries()) {
-      if (step.kind !== 'copy-image' || done.has(i)) continue;
+      const isAhead = direction === 'forward' && steps[i]?.mark !== 'done';
+      if (step.kind !== 'copy-image' || !isAhead) continue;
       const folder = await images.stat(posix.dirname(step.to)).catch(() => null);
       if (folder?.device !== device) continue;
       const [whole, part] = [

@@ -140,9 +140,12 @@ function moveProgress(
   const marks = record.steps.map((step) => step.mark);
   // A rotation is one more snapshot of the same disks.
   const snapshots = steps.flatMap((step) => (step.kind === 'snapshot' ? step.disks : []));
-  const targets = [...new Set(snapshots.map(({ target }) => target))];
+  const moved = [...snapshots, ...(record.plan.offline?.ways ?? [])];
+  const targets = [...new Set(moved.map(({ target }) => target))];
   const isDone = record.outcome === 'committed';
-  const isSwitched = steps.some((step, i) => step.kind === 'pivot' && marks[i] === 'done');
+  const isSwitched = steps.some(
+    ({ kind }, i) => (kind === 'pivot' || kind === 'arrive') && marks[i] === 'done',
+  );
   const at = running?.progress ?? null;
   const report = at?.report ?? { doneBytes: 0n, totalBytes: 0n };
   const copies = steps.flatMap((step, i) => (step.kind === 'copy-image' ? [marks[i]] : []));
@@ -156,7 +159,9 @@ function moveProgress(
       ? 'undoing'
       : isPaused && at?.kind === 'copy-image'
         ? 'paused'
-        : phaseOf(at, isSwitched, problem);
+        : isSwitched && record.plan.offline !== undefined
+          ? 'letting the old images go'
+          : phaseOf(at, isSwitched, problem);
   return {
     phase,
     limitBytesPerSecond,
@@ -203,6 +208,7 @@ function phaseOf(
     case 'wait-ready':
       return 'catching up';
     case 'pivot':
+    case 'arrive':
       return 'switching';
     default:
       return 'preparing';

@@ -20,6 +20,7 @@ import type { Step } from '../plan/step.js';
 import { StateError, messageOf } from '../std/errors.js';
 import { factsOf } from './chains.js';
 import type { Host } from './host.js';
+import { isOpenOffline, rolesOfOfflineMoves } from './offline.js';
 
 /** Whether a start takes mirrors up: it must, it leaves them for later, or it does where that can be. */
 export type MirrorsAtStart = 'now' | 'later' | 'if-possible';
@@ -49,7 +50,8 @@ export function rotationOf(open: readonly OperationRecord[], uuid: string): stri
 
 /** Law 13 for the images of moves whose domain does not run. */
 export async function rolesOfMoves(host: Host): Promise<readonly ImageRole[]> {
-  return (await openMoves(host)).flatMap((move) => rolesOfMove(move, host.nowSeconds));
+  const open = (await openMoves(host)).flatMap((move) => rolesOfMove(move, host.nowSeconds));
+  return [...open, ...(await rolesOfOfflineMoves(host))];
 }
 
 /** What has to be taken up when a domain starts. */
@@ -288,10 +290,11 @@ export async function takeBack(host: Host, record: OperationRecord): Promise<voi
   });
 }
 
-/** Undoes every move of a domain that does not run. */
+/** Undoes every move of a domain that does not run, begun with a guest or without. */
 export async function takeMovesBack(host: Host, uuid: string): Promise<void> {
   for (const operation of await host.known.journal.openOperations()) {
-    if (operation.domain !== uuid || !isOpenMove(openMoveOf(operation))) continue;
+    const isMove = isOpenMove(openMoveOf(operation)) || isOpenOffline(operation);
+    if (operation.domain !== uuid || !isMove) continue;
     const running = host.running.get(operation.id);
     running?.abort.abort();
     if (running === undefined) await takeBack(host, operation);

@@ -14,7 +14,11 @@ export function statusOf(record: OperationRecord): OperationStatus {
 }
 
 export function storyOf(record: OperationRecord, isRunning: boolean): OperationStory {
-  const what = operations[record.plan.operation] ?? record.plan.operation;
+  const { operation, offline } = record.plan;
+  const what =
+    offline === undefined
+      ? (operations[operation] ?? operation)
+      : 'moves disks of a domain that is shut off to another folder';
   const told = { what, soFar: progressText(record), said: saidOf(record) };
   if (record.endedAtMs !== null)
     return { ...told, now: null, next: null, waitsFor: null, wayBack: null, commands: [] };

@@ -12,17 +12,21 @@ import { copyFrozen, rootOfTarget } from './copy.js';
 import type { CopyTool } from './copy-host.js';
 import { HostCopyFiles, identityOf } from './copy-host.js';
 import { dataExtents } from './extents.js';
+import { ImageHolds } from './hold.js';
 import { readRate, writeRate } from './rates.js';
 import type { Backing, CopyImage, CreateImage, ImageStore, Owner } from './store.js';
 import { syncFile, syncFolder } from './sync.js';
 
 const TOOL_TIMEOUT_MS = 60_000;
+/** For all that a guest may have left in the page cache. */
+const FLUSH_TIMEOUT_MS = 600_000;
 
 /** The images of this host. `qemuImg` is the binary, found in PATH when it has no slash. */
 export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): ImageStore {
   const run = (args: readonly string[], timeoutMs = TOOL_TIMEOUT_MS): Promise<string> =>
     runTool(qemuImg, args, timeoutMs);
   const tool = copyTool(qemuImg);
+  const holds = new ImageHolds(qemuImg.replace(/qemu-img$/, 'qemu-io'));
   return {
     stat,
     info: (path, format) => info(run, path, format),
@@ -42,6 +46,11 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
       await fs.truncate(path, 0);
       await syncFile(path);
     },
+    hold: async (by, paths) => {
+      // What its last QEMU left in the page cache would not outlive a crash of the host, and its copy would.
+      for (const path of await holds.hold(by, paths)) await answer(path, FLUSH_TIMEOUT_MS);
+    },
+    letGo: async (by) => await holds.letGo(by),
     sync: syncFile,
     answer,
     freeBytes,

@@ -58,6 +58,15 @@ export interface ImageStore {
   remove(path: string): Promise<void>;
   /** Cuts a file back to nothing, as it was before we used it. Durable when it resolves. */
   truncate(path: string): Promise<void>;
+  /**
+   * Keeps everybody from writing to images that nobody has open, and those durable that wrote before; until `letGo`, or
+   * until this process is no more. Held already by the same is fine.
+   *
+   * @throws {StateError} somebody has one of them open for writing.
+   */
+  hold(by: string, paths: readonly string[]): Promise<void>;
+  /** All that is held by it; none is fine. */
+  letGo(by: string): Promise<void>;
   /** fsync of the file and its folder. */
   sync(path: string): Promise<void>;
   /**

@@ -22,6 +22,12 @@ export function explainStep(step: Step): string {
       return `wait until ${step.jobIds.join(', ')} ${step.jobIds.length === 1 ? 'is' : 'are'} READY`;
     case 'copy-image':
       return `copy ${step.from} to ${step.to}`;
+    case 'hold-images':
+      return `keep writers off ${step.images.map(({ path }) => path).join(', ')}`;
+    case 'arrive':
+      return `let the definition name ${step.copies.join(', ')}, if nobody wrote to what was copied`;
+    case 'let-go-images':
+      return 'let the old images go';
     case 'pivot':
       return `switch ${step.disks.map((disk) => `${disk.target} to ${disk.path ?? disk.to}`).join(', ')}, all or none`;
     case 'resume-guest':
@@ -85,6 +91,10 @@ export function whereToLook(step: Step, domainName: string): string {
       return `it is done if 'qemu-img info -U ${step.path}' shows a whole image of ${step.sizeBytes} bytes`;
     case 'copy-image':
       return `it is done if ${step.to} is there and ${step.to}.part is not`;
+    case 'hold-images':
+    case 'arrive':
+    case 'let-go-images':
+      return `nothing has to be looked at: it is done again`;
     case 'remove-file':
       return `it is done if ${step.path} is not there`;
     case 'create-nvram':

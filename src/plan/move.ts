@@ -5,10 +5,11 @@
 import { posix } from 'node:path';
 import type { VerifyMode } from '../block/copy.js';
 import type { DiskFacts, FileFacts, PathFacts } from '../block/facts.js';
-import type { Layer } from '../block/layer.js';
+import type { Image, Layer } from '../block/layer.js';
 import { localPath } from '../block/layer.js';
 import { chainOptions } from '../block/node.js';
 import type { Disk } from '../domain/disk.js';
+import { imagesOf } from '../domain/disk.js';
 import { findDisk } from '../domain/definition.js';
 import type { DomainRecord } from '../domain/record.js';
 import { present } from '../std/assert.js';
@@ -57,7 +58,7 @@ export function destinationsOf(
   folder: string,
   stamp: string,
 ): { readonly copies: readonly string[]; readonly overlays: readonly [string, string] } | null {
-  const paths = layersOf(disk).map((layer) => localPath(layer.source));
+  const paths = imagesOf(disk).map((image) => localPath(image.source));
   const top = paths[0];
   if (top == null || paths.some((path) => path === null)) return null;
   const overlay = `${posix.basename(top)}.move-${stamp}`;
@@ -75,13 +76,7 @@ export function planMove(request: Move): Plan | Refusal {
   const disks: Disk[] = [];
   for (const name of request.disks) {
     const disk = findDisk(live.definition, name);
-    const refusal =
-      disk === null
-        ? new RequestError(
-            'INVALID_ARG',
-            `${doing(request)}: no disk '${name}' in domain '${request.record.name}'; see 'ferry chain ${request.record.name}'`,
-          )
-        : checkDisk(request, disk, disks);
+    const refusal = disk === null ? noDisk(request, name) : checkDisk(request, disk, disks);
     if (refusal !== null || disk === null) return refuse(refusal ?? new Error('unreachable'));
     disks.push(disk);
   }
@@ -96,7 +91,20 @@ export function planMove(request: Move): Plan | Refusal {
   return build(request, ways, nextIndex);
 }
 
-const doing = (request: Move): string => `move ${request.record.name} to ${request.to}`;
+/** What is asked of the destination, whether the domain runs or not. */
+type AtDestination = Pick<
+  Move,
+  'record' | 'to' | 'folder' | 'freeBytes' | 'spokenForBytes' | 'files' | 'stamp'
+>;
+
+const doing = (request: Pick<Move, 'record' | 'to'>): string =>
+  `move ${request.record.name} to ${request.to}`;
+
+export const noDisk = (request: Pick<Move, 'record' | 'to'>, name: string): RequestError =>
+  new RequestError(
+    'INVALID_ARG',
+    `${doing(request)}: no disk '${name}' in domain '${request.record.name}'; see 'ferry chain ${request.record.name}'`,
+  );
 
 function checkDisk(request: Move, disk: Disk, before: readonly Disk[]): Error | null {
   const what = `move ${request.record.name}/${disk.target}`;
@@ -134,8 +142,8 @@ function checkDisk(request: Move, disk: Disk, before: readonly Disk[]): Error | 
   return checkDestinations(request, paths, before, bad);
 }
 
-function checkDestinations(
-  request: Move,
+export function checkDestinations(
+  request: AtDestination,
   paths: NonNullable<ReturnType<typeof destinationsOf>>,
   before: readonly Disk[],
   bad: (text: string) => Error,
@@ -162,7 +170,7 @@ function checkDestinations(
   return null;
 }
 
-function checkFolder(request: Move, disks: readonly Disk[]): Error | null {
+export function checkFolder(request: AtDestination, disks: readonly Disk[]): Error | null {
   if (disks.length === 0)
     return new RequestError(
       'INVALID_ARG',
@@ -202,9 +210,9 @@ function checkFolder(request: Move, disks: readonly Disk[]): Error | null {
 /** What the images of `disks` take on their storage, and so what is read and written. */
 export const copyBytesOf = ({ files }: Pick<Move, 'files'>, disks: readonly Disk[]): bigint =>
   disks
-    .flatMap(layersOf)
+    .flatMap(imagesOf)
     .reduce(
-      (sum, layer) => sum + (files.get(localPath(layer.source) ?? '')?.info?.actualSizeBytes ?? 0n),
+      (sum, image) => sum + (files.get(localPath(image.source) ?? '')?.info?.actualSizeBytes ?? 0n),
       0n,
     );
 
@@ -288,7 +296,10 @@ const dataOf = ({ disk, from, to, overlay }: Way): MoveWay => ({
 });
 
 /** The frozen chain, base first, so that what a copy names is there before it. */
-function copySteps(request: Move, way: Way): readonly Step[] {
+export function copySteps(
+  request: Pick<Move, 'files' | 'bytesPerSecond' | 'verify'>,
+  way: { readonly from: readonly Image[]; readonly to: readonly Image[] },
+): readonly Step[] {
   return way.from
     .map((layer, i): Step => {
       const below = way.to[i + 1];

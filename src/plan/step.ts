@@ -1,17 +1,24 @@
 // The steps that a plan is made of. Data only: a plan can be printed, diffed, journaled, sent to another host.
 // What each kind does, how it is undone and how the world is asked about it stands in job/effects.
 
-import type { VerifyMode } from '../block/copy.js';
+import type { FileIdentity, VerifyMode } from '../block/copy.js';
 import type { Format } from '../block/layer.js';
 import type { BlockdevOptions, ReopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
 import { assert } from '../std/assert.js';
+import type { OfflineMove } from './move-offline.js';
 import type { MoveData } from './move-tail.js';
 import type { OperationName } from './operation.js';
 
 export interface ImageFile {
   readonly path: string;
   readonly format: Format;
+}
+
+/** An image of a domain that is shut off, as it was when the plan was made: nobody may write to it meanwhile. */
+export interface HeldImage {
+  readonly path: string;
+  readonly file: FileIdentity;
 }
 
 /** How a commit is finished when its QEMU is dead: the same by qemu-img, layer by layer. */
@@ -142,7 +149,17 @@ interface Steps {
     readonly bytesPerSecond?: bigint;
     /** How much of it is read back and compared before it is whole. Left out: all of it. */
     readonly verify?: VerifyMode;
+    /** Of a domain that is shut off: held while it is copied, as `hold-images` has it. */
+    readonly hold?: readonly HeldImage[];
   };
+  /**
+   * Keeps writers off images by QEMU's own locks, as long as this daemon lives or until `let-go-images`; whoever relies
+   * on it in another life takes it again. Fails when somebody has one open for writing, or wrote to it since the plan.
+   */
+  'hold-images': { readonly images: readonly HeldImage[] };
+  /** The commit of a move without QEMU: the images are still as they were planned, their copies are there. */
+  arrive: { readonly images: readonly HeldImage[]; readonly copies: readonly string[] };
+  'let-go-images': Record<never, never>;
   /** Law 4 over all disks; leaves the guest stopped, `resume-guest` follows. */
   pivot: { readonly disks: readonly PivotDisk[] };
   /** Lets the guest go on: always, or only if its record says that it runs (a guest that its user suspended stays so). */
@@ -209,6 +226,8 @@ export interface Plan {
   readonly waitsFrom?: number;
   /** Of a move: what its steps were made from. */
   readonly move?: MoveData;
+  /** The same of one whose domain is shut off. */
+  readonly offline?: OfflineMove;
 }
 
 /** A request that cannot be planned: nothing was touched. */

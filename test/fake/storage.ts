@@ -153,6 +153,20 @@ export class FakeStorage implements ImageStore {
     this.at('seal', path).sealed = why;
   }
 
+  /** A process of the daemon's keeps writers off, and what was written before is on disk. */
+  hold(by: string, paths: readonly string[]): void {
+    for (const path of paths) {
+      const image = this.at('hold', path);
+      const refusal = this.open(image, `holder:${by}:${path}`, 'read');
+      if (refusal !== null) throw failed('hold', path, refusal);
+      this.flush(image);
+    }
+  }
+
+  letGo(by: string): void {
+    this.processDied(`holder:${by}`, 'all');
+  }
+
   /** The path of an image, for messages: its first name. */
   pathOf(image: Image): string {
     for (const [path, one] of this.files) if (one === image) return path;

@@ -229,7 +229,8 @@ export class FerryBench {
   /** What the host does about a QEMU that is gone. */
   async stop(): Promise<void> {
     const open = await this.journal.openOperations();
-    if (open.every(({ plan }) => plan.waitsFrom === undefined)) {
+    const isRunning = (await this.record()).live !== null;
+    if (isRunning && open.every(({ plan }) => plan.waitsFrom === undefined)) {
       this.abort.abort();
       this.abort = new AbortController();
     }
@@ -257,6 +258,8 @@ export class FerryBench {
     this.stopping = null;
     if (this.journal instanceof MemoryJournal) this.journal = this.journal.crash();
     this.striker.restart();
+    // They end with the daemon.
+    this.storage.processDied('holder', 'all');
   }
 
   private world(): DomainWorld {

@@ -1,13 +1,15 @@
 // The operations under test: what stands before each, and how it is planned.
 
+import type { FileIdentity } from '../../src/block/copy.js';
 import type { PathFacts } from '../../src/block/facts.js';
 import type { Image } from '../../src/block/layer.js';
 import { showSource } from '../../src/block/layer.js';
 import { findDisk } from '../../src/domain/definition.js';
+import { imagesOf } from '../../src/domain/disk.js';
 import type { Definition } from '../../src/domain/definition.js';
 import type { Snapshot } from '../../src/domain/snapshot.js';
 import type { LookDepth } from '../../src/host/chains.js';
-import { factsOf } from '../../src/host/chains.js';
+import { factsOf, resolveChains } from '../../src/host/chains.js';
 import {
   mirrorsOf,
   planBlockJobEnd,
@@ -16,6 +18,7 @@ import {
   planReopen,
 } from '../../src/plan/mirror-end.js';
 import { destinationsOf, planMove } from '../../src/plan/move.js';
+import { planMoveOffline } from '../../src/plan/move-offline.js';
 import { layersOf } from '../../src/plan/refuse.js';
 import { planSnapshotCreate } from '../../src/plan/snapshot-create.js';
 import type { Plan, Refusal } from '../../src/plan/step.js';
@@ -39,6 +42,8 @@ export interface Scenario {
   readonly before: Kind | 'files' | Off | null;
   readonly plan: (bench: FerryBench) => Promise<Plan | Refusal>;
   readonly reflinks?: true;
+  /** It is about a domain that is off, before and after it. */
+  readonly isOffline?: true;
 }
 
 const end =
@@ -90,6 +95,13 @@ export const scenarios: readonly Scenario[] = [
   { name: 'move 1 disk and rotate', targets: one, before: null, plan: moveAndRotate },
   { name: 'move 2 disks and rotate', targets: ['vda', 'vdb'], before: null, plan: moveAndRotate },
   { name: 'move 3 disks', targets: three, before: null, plan: planTheMove },
+  {
+    name: 'move of a shut-off domain',
+    targets: ['vda', 'vdb'],
+    before: 'off',
+    plan: moveOffline,
+    isOffline: true,
+  },
   { name: 'move 1 disk by reflink', targets: one, before: null, plan: planTheMove, reflinks: true },
 ];
 
@@ -233,6 +245,37 @@ async function planTheMove(bench: FerryBench): Promise<Plan | Refusal> {
     sizes: sizesOf(definition),
     stamp: '7',
     rotateBytes: null,
+    bytesPerSecond: null,
+    verify: 'full',
+  });
+}
+
+async function moveOffline(bench: FerryBench): Promise<Plan | Refusal> {
+  const record = await bench.record();
+  const definition = present(record.persistent, 'it is persistent');
+  const { disks } = await resolveChains(bench.images, definition, record.chains);
+  const images = disks.flatMap(imagesOf);
+  const made = disks.flatMap((disk) => {
+    const { copies } = present(destinationsOf(disk, '/dst', '7'), 'they are files');
+    return [...copies, ...copies.map((path) => `${path}.part`)];
+  });
+  const identities = new Map<string, FileIdentity>();
+  for (const path of images.map(({ source }) => showSource(source)))
+    identities.set(path, present(await bench.images.identity(path), path));
+  return planMoveOffline({
+    record,
+    disks: disks.map((disk) => disk.target),
+    chains: new Map(disks.map((disk) => [disk.target, disk])),
+    identities,
+    to: '/dst',
+    folder: await bench.images.stat('/dst'),
+    freeBytes: 1n << 40n,
+    spokenForBytes: 0n,
+    files: new Map([
+      ...(await look(bench, made.map(image), 'header')),
+      ...(await look(bench, images, 'header')),
+    ]),
+    stamp: '7',
     bytesPerSecond: null,
     verify: 'full',
   });

@@ -54,7 +54,8 @@ export async function story(
       await checkNothing(bench, then);
     bench.kill();
     await bench.stop();
-  }
+  } else if (scenario.isOffline === true && told.outcome !== 'committed')
+    await checkNothing(bench, then);
   await checkStopped(bench);
   return { ...told, calls };
 }

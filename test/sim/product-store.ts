@@ -82,6 +82,8 @@ export function productStore(
       await storage.remove(path);
       empty.add(path);
     },
+    hold: async (by, paths) => storage.hold(by, paths),
+    letGo: async (by) => storage.letGo(by),
     sync,
     answer: async (path) => await sync(path),
     freeBytes: async () => 1n << 40n,

@@ -4,6 +4,8 @@
 import { showSource } from '../../block/layer.js';
 import type { Disk, DiskMirror } from '../../domain/disk.js';
 import type { ImageRole } from '../../domain/record.js';
+import type { OperationRecord } from '../../journal/journal.js';
+import { isOpenOffline } from '../offline.js';
 import type { DomainFacts } from './facts.js';
 import type { Images, Live } from './live.js';
 import type { OtherImage } from './types.js';
@@ -18,8 +20,33 @@ export function othersOf(
   const roles = facts.roles
     .filter((role) => role.target === disk.target && role.path !== live.images[0]?.path)
     .map((role) => formerImage(role, live, images, nowSeconds));
-  return [...mirrorImage(facts, disk, live, images), ...roles];
+  return [
+    ...mirrorImage(facts, disk, live, images),
+    ...copiesUnderWay(facts.open, disk.target),
+    ...roles,
+  ];
 }
+
+/** Of a domain that is moved while it is shut off: nothing there counts before all of it does. */
+const copiesUnderWay = (open: readonly OperationRecord[], target: string): readonly OtherImage[] =>
+  open.filter(isOpenOffline).flatMap(({ id, plan, steps }) => {
+    const way = plan.offline?.ways.find((one) => one.target === target);
+    const paths = new Set(way?.to.map(({ source }) => showSource(source)) ?? []);
+    return plan.steps.flatMap((step, i): readonly OtherImage[] => {
+      const mark = steps[i]?.mark ?? 'none';
+      if (step.kind !== 'copy-image' || !paths.has(step.to) || mark === 'none') return [];
+      return [
+        {
+          path: mark === 'done' ? step.to : `${step.to}.part`,
+          what: 'unfinished',
+          sinceSeconds: null,
+          ageSeconds: null,
+          differsAtMostBytes: null,
+          text: `${mark === 'done' ? 'copied' : 'being copied'} from ${step.from} by operation ${id}; it counts once all is copied, and nothing is written to the source until then`,
+        },
+      ];
+    });
+  });
 
 function mirrorImage(
   facts: DomainFacts,

@@ -248,6 +248,28 @@ const rows: readonly (readonly [string, DoctorFacts, string | null, boolean])[] 
     false,
   ],
   [
+    'ferryd died while it moved a domain that is shut off',
+    facts(
+      domain(record(onlyBase), { open: [open('move', doing)] }),
+      [...chain(base), seen(`${twin}.part`, { info: null })],
+      noDaemon,
+    ),
+    base,
+    false,
+  ],
+  [
+    'all of a domain that is shut off is copied, and it is not known yet',
+    facts(
+      domain(record(onlyBase), {
+        open: [open('move', { type: 'done', step: 0 }, { type: 'doing', step: 1 })],
+      }),
+      [...chain(base), ...chain(twin)],
+      noDaemon,
+    ),
+    base,
+    false,
+  ],
+  [
     'after a move',
     facts(
       domain(running(disk(['/dst/vda.qcow2'])), {

@@ -7,6 +7,7 @@ import { AssertionError } from '../../std/assert.js';
 import { StateError } from '../../std/errors.js';
 import type { Effect, EffectContext } from '../effect.js';
 import type { DomainWorld } from '../world.js';
+import { hold } from './hold.js';
 
 /** For kinds that stand behind the commit step, where nothing is undone (plan/step `checkPlan`). */
 export const neverUndone = async (step: { readonly kind: string }): Promise<void> => {
@@ -60,6 +61,8 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
   background: true,
   async do(step, { images }, context) {
     const part = partOf(step);
+    // An earlier life of the daemon took its hold along.
+    if (step.hold !== undefined) await hold(step.hold, images, context);
     const saved = await context.saved();
     if ((await images.stat(step.to)) !== null) {
       const isDone = (await images.stat(part)) === null && (await isOurs(step, images, context));

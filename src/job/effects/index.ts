@@ -14,6 +14,7 @@ import {
 import { copyImage, createImage, recreateImage, removeFile } from './images.js';
 import { cancelJob, dismissJobs, sealJob, startCommit, startMirror, waitReady } from './jobs.js';
 import { closeNode, openNode } from './nodes.js';
+import { arrive, holdImages, letGoImages } from './offline.js';
 import { pivot } from './pivot.js';
 import { rotate } from './rotate.js';
 import { closeSealed, seal, stamp } from './seal.js';
@@ -29,6 +30,9 @@ export const effects: Effects<DomainWorld> = {
   'start-commit': startCommit,
   'wait-ready': waitReady,
   'copy-image': copyImage,
+  'hold-images': holdImages,
+  arrive,
+  'let-go-images': letGoImages,
   pivot,
   'resume-guest': resumeGuest,
   'pause-guest': pauseGuest,

@@ -219,16 +219,33 @@ const pivotStep: Step = {
   ],
 };
 
-type Kind = 'snapshot' | 'reopen';
+const held = [{ path: base, file: { inode: 1n, sizeBytes: MiB, mtimeNs: 1n } }];
+const file = (path: string) => ({ ...image(path), index: null });
 
-const plans: Readonly<Record<Kind, Pick<Plan, 'operation' | 'steps'>>> = {
+type Kind = 'snapshot' | 'reopen' | 'move';
+
+const plans: Readonly<Record<Kind, Pick<Plan, 'operation' | 'steps' | 'offline'>>> = {
   snapshot: { operation: 'snapshot-create', steps: [snapshotStep] },
   reopen: { operation: 'snapshot-delete (reopen-mirror)', steps: [pivotStep] },
+  move: {
+    operation: 'move',
+    steps: [
+      { kind: 'copy-image', from: base, to: twin, format: 'qcow2', backing: null, hold: held },
+      { kind: 'arrive', images: held, copies: [twin] },
+    ],
+    offline: { ways: [{ target: 'vda', from: [file(base)], to: [file(twin)] }] },
+  },
 };
 
-/** Operation 7, open, with this journal. Both kinds commit with their only step. */
+/** Operation 7, open, with this journal. Each kind commits with its last step; `move` is of a domain that is off. */
 export function open(kind: Kind, ...entries: readonly Entry[]): OperationRecord {
-  const plan: Plan = { ...plans[kind], domain: uuid, domainName: 'vm1', commitAt: 1 };
+  const { steps } = plans[kind];
+  const plan: Plan = {
+    ...plans[kind],
+    domain: uuid,
+    domainName: 'vm1',
+    commitAt: steps.length,
+  };
   return operationOf({
     copies: [],
     id: 7,

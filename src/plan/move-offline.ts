@@ -1,0 +1,181 @@
+// Plans `ferry move` of a domain that is shut off: its images are held against writers, copied as they are, and then the
+// definition names the copies. No layer of it changes, so there is nothing to mirror, to switch or to merge.
+
+import type { FileIdentity } from '../block/copy.js';
+import type { Image } from '../block/layer.js';
+import { localPath } from '../block/layer.js';
+import { findDisk } from '../domain/definition.js';
+import type { Disk } from '../domain/disk.js';
+import { imagesOf } from '../domain/disk.js';
+import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
+import { present } from '../std/assert.js';
+import { RequestError } from '../std/errors.js';
+import type { Move } from './move.js';
+import { checkDestinations, checkFolder, copySteps, destinationsOf, noDisk } from './move.js';
+import { jobObstacle, refuse } from './refuse.js';
+import { staleRoles } from './roles.js';
+import type { HeldImage, Plan, Refusal, Step } from './step.js';
+
+/** What such a plan knows of itself besides its steps. */
+export interface OfflineMove {
+  readonly ways: readonly OfflineWay[];
+}
+
+/** One disk: its chain, active first, and where each of its images goes. Without indexes. */
+export interface OfflineWay {
+  readonly target: string;
+  readonly from: readonly Image[];
+  readonly to: readonly Image[];
+}
+
+export interface MoveOffline extends Pick<
+  Move,
+  | 'record'
+  | 'disks'
+  | 'to'
+  | 'folder'
+  | 'freeBytes'
+  | 'spokenForBytes'
+  | 'files'
+  | 'stamp'
+  | 'bytesPerSecond'
+  | 'verify'
+> {
+  /** By target, with their whole chains, as a start would open them. */
+  readonly chains: ReadonlyMap<string, Disk>;
+  /** Of every image of them, by path; what is not there is left out. */
+  readonly identities: ReadonlyMap<string, FileIdentity>;
+}
+
+export function planMoveOffline(request: MoveOffline): Plan | Refusal {
+  const { record } = request;
+  const disks: Disk[] = [];
+  for (const name of request.disks) {
+    const named = record.persistent === null ? null : findDisk(record.persistent, name);
+    const disk = request.chains.get(named?.target ?? '');
+    if (disk === undefined) return refuse(noDisk(request, name));
+    const refusal = checkDisk(request, disk, disks);
+    if (refusal !== null) return refuse(refusal);
+    disks.push(disk);
+  }
+  const refusal = checkFolder(request, disks);
+  if (refusal !== null) return refuse(refusal);
+  const ways = disks.map((disk) => wayOf(request, disk));
+  const hold = ways.flatMap(({ from }) => from).map((image) => heldOf(request, image));
+  const copies = ways.flatMap((way) => copySteps(request, way));
+  const before: readonly Step[] = [
+    { kind: 'hold-images', images: hold },
+    ...copies.map((step): Step => (step.kind === 'copy-image' ? { ...step, hold } : step)),
+  ];
+  return {
+    operation: 'move',
+    domain: record.uuid,
+    domainName: record.name,
+    steps: [
+      ...before,
+      {
+        kind: 'arrive',
+        images: hold,
+        copies: ways.flatMap(({ to }) => to.map(pathOf)),
+        changes: [
+          ...ways.flatMap((way) => arrived(record, way)),
+          // Stock clients read the definition anew.
+          {
+            change: 'event',
+            event: {
+              type: 'lifecycle',
+              id: -1,
+              change: { event: 'defined', detail: 'updated' },
+            },
+          },
+        ],
+      },
+      { kind: 'let-go-images' },
+    ],
+    commitAt: before.length + 1,
+    offline: { ways },
+  };
+}
+
+const pathOf = ({ source }: Image): string => present(localPath(source), 'a move is of files');
+
+/**
+ * Unlike with a guest that runs, internal snapshots go along, for whole files are copied; and `cache='unsafe'` is no
+ * matter, for what the last QEMU left in the page cache is made durable first.
+ */
+function checkDisk(request: MoveOffline, disk: Disk, before: readonly Disk[]): Error | null {
+  const what = `move ${request.record.name}/${disk.target}`;
+  const bad = (text: string): Error => new RequestError('CONFIG_UNSUPPORTED', `${what}: ${text}`);
+  if (before.some(({ target }) => target === disk.target))
+    return bad('it is named twice; name each disk once');
+  if (disk.source === null) return bad('the drive is empty; there is nothing to move');
+  if (disk.readonly || disk.device === 'cdrom')
+    return bad(
+      'the disk is read-only; nothing writes to it, so copy its image and change the definition',
+    );
+  const obstacle = jobObstacle(disk, request.record);
+  if (obstacle !== null) return obstacle;
+  const images = imagesOf(disk);
+  const paths = destinationsOf(disk, request.to, request.stamp);
+  if (paths === null || images.some(({ source }) => source.type !== 'file'))
+    return bad(
+      'an image of its chain is not a file; moves of block devices and network images are not supported',
+    );
+  for (const path of images.map(pathOf)) {
+    const seen = request.files.get(path);
+    if (seen?.info == null || !request.identities.has(path))
+      return bad(`image ${path} cannot be read by ferryd; check its path and permissions`);
+    if (seen.info.special.length > 0)
+      return bad(`image ${path} has ${seen.info.special.join(', ')}`);
+  }
+  return checkDestinations(request, paths, before, bad);
+}
+
+function wayOf({ to, stamp }: MoveOffline, disk: Disk): OfflineWay {
+  const { copies } = present(destinationsOf(disk, to, stamp), 'checked before');
+  const from = imagesOf(disk).map((image): Image => ({ ...image, index: null }));
+  return {
+    target: disk.target,
+    from,
+    to: from.map((image, i): Image => {
+      const path = present(copies[i], 'a copy per image');
+      return { ...image, source: { type: 'file', path } };
+    }),
+  };
+}
+
+function heldOf({ identities }: MoveOffline, image: Image): HeldImage {
+  const path = pathOf(image);
+  return { path, file: present(identities.get(path), 'checked before') };
+}
+
+/** From now on the definition names the copies, and what stays behind is a point in time. */
+function arrived(record: DomainRecord, { target, from, to }: OfflineWay): readonly Change[] {
+  const moved = from.map((image, i) => ({
+    path: pathOf(image),
+    image: present(to[i], 'a copy per image'),
+  }));
+  const was = present(from[0], 'a chain is never empty').source;
+  return [
+    { change: 'chain', target, images: to, was },
+    ...staleRoles(record, target, from, to),
+    { change: 'moved-images', target, moved },
+  ];
+}
+
+/** Law 13 while it goes on: half a copy is nobody's image. */
+export const rolesOfOffline = (
+  { domain, domainName, offline }: Plan,
+  sinceSeconds: number,
+): readonly ImageRole[] =>
+  (offline?.ways ?? []).flatMap(({ target, from, to }) =>
+    to.map((image) => ({
+      path: pathOf(image),
+      role: 'unfinished' as const,
+      domain,
+      domainName,
+      target,
+      live: pathOf(present(from[0], 'a chain is never empty')),
+      sinceSeconds,
+    })),
+  );

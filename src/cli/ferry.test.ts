@@ -386,7 +386,13 @@ test('move shows a line per change, never 100 % before READY, and where the live
     [
       'startMove',
       'vm1',
-      { disks: ['vda'], to: '/dst', rotateBytes: 1n << 30n, bytesPerSecond: null },
+      {
+        disks: ['vda'],
+        to: '/dst',
+        rotateBytes: 1n << 30n,
+        bytesPerSecond: null,
+        pivot: { how: 'auto' },
+      },
     ],
   );
 });
@@ -420,6 +426,7 @@ test('move --progress=json is one object a line, the last one the end', async (t
     to: join(on.directory, 'rel'),
     rotateBytes: 1n << 30n,
     bytesPerSecond: null,
+    pivot: { how: 'auto' },
   });
 });
 

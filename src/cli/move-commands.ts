@@ -7,12 +7,14 @@ import { InvalidArgumentError } from 'commander';
 
 import type { DiskView, MoveRequest, OperationView } from '../host/ferry-host.js';
 import { defaultRotateBytes } from '../host/ferry-host.js';
+import type { PivotWhen } from '../plan/pivot-when.js';
 import { NotFoundError } from '../std/errors.js';
 import { findDisk } from './domain-commands.js';
 import { movePlanText } from './move-plan-text.js';
 import type { ProgressKind } from './operation-commands.js';
 import { follow, printEnd, progressOption } from './operation-commands.js';
 import { movedText } from './operation-text.js';
+import { pivotOption } from './pivot-commands.js';
 import type { Session } from './session.js';
 
 export function addMoveCommands(program: Command, open: () => Session): void {
@@ -28,6 +30,8 @@ Ctrl-C ends the waiting, not the move: it goes on in the daemon.
 Examples:
   ferry move vm1 vda vdb --to /mnt/new
   ferry move vm1 vda --to /mnt/new --detach && ferry ops
+  ferry move vm1 vda --to /mnt/new --pivot at 03:00      copied now, switched at night; 'ferry pivot N': at once
+  ferry move vm1 vda --to /mnt/new --pivot when 'lag<4M for 30s'
   ferry move vm1 vda --to /mnt/new --progress=json | jq .percent`,
     )
     .action(
@@ -81,6 +85,7 @@ interface RequestOptions {
   readonly to: string;
   readonly rotate?: bigint | 'off';
   readonly bandwidth?: bigint;
+  readonly pivot: PivotWhen;
 }
 
 const withRequest = (command: Command): Command =>
@@ -97,13 +102,14 @@ const withRequest = (command: Command): Command =>
       '--bandwidth <size>',
       'what the copy of a frozen image may read in a second (512K, 10M, 1G; default: no limit)',
       bandwidth,
-    );
+    )
+    .addOption(pivotOption());
 
 async function requestOf(
   session: Session,
   domain: string,
   disks: readonly string[],
-  { to, rotate, bandwidth: limit }: RequestOptions,
+  { to, rotate, bandwidth: limit, pivot }: RequestOptions,
 ): Promise<{ readonly before: readonly DiskView[]; readonly request: MoveRequest }> {
   const before = await session.client.chain(domain);
   return {
@@ -113,6 +119,7 @@ async function requestOf(
       to: resolve(to),
       rotateBytes: rotate === 'off' ? null : (rotate ?? defaultRotateBytes),
       bytesPerSecond: limit ?? null,
+      pivot,
     },
   };
 }
@@ -137,7 +144,9 @@ async function followMove(
 ): Promise<void> {
   if (detach === true) {
     const text = `Operation ${started.id} moves ${disks.join(', ')} to ${to}`;
-    session.print(started, () => `${text}\n  wait for it: ferry ops wait ${started.id}`);
+    const isHeld = (started.progress?.pivot ?? 'auto') !== 'auto';
+    const held = isHeld ? `\n  let it switch, once in step: ferry pivot ${started.id}` : '';
+    session.print(started, () => `${text}\n  wait for it: ferry ops wait ${started.id}${held}`);
     return;
   }
   const ended = await follow(session, started.id, progress);

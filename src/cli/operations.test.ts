@@ -71,6 +71,7 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
       to: '/dst',
       rotateBytes: 1n << 30n,
       bytesPerSecond,
+      pivot: { how: 'auto' },
     });
   }
   on.host.calls.length = 0;
@@ -80,6 +81,7 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
     to: '/dst',
     rotateBytes: null,
     bytesPerSecond: 1n << 30n,
+    pivot: { how: 'auto' },
   });
   for (const said of ['0', '0M', '-1', '10 M', '10m', '1.5G', 'off']) {
     on.host.calls.length = 0;

@@ -12,6 +12,7 @@ import { findDisk } from '../domain/definition.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import { encode } from '../journal/codec.js';
 import type { Move } from '../plan/move.js';
+import { showPivot } from '../plan/pivot-when.js';
 import { copyBytesOf, destinationsOf } from '../plan/move.js';
 import { layersOf } from '../plan/refuse.js';
 import { hasCommand } from '../qmp/monitor.js';
@@ -27,6 +28,8 @@ export interface MovePlan {
   readonly domain: string;
   readonly domainName: string;
   readonly to: string;
+  /** When it switches, once it is in step: `auto` (at once), `manual`, `at TIME`, `when LAG`. */
+  readonly pivot: string;
   readonly strategy: { readonly name: 'mirrored-snapshot'; readonly why: string };
   readonly disks: readonly PlannedDisk[];
   /** What all copies read and write: what the images take on their storage now. */
@@ -165,6 +168,7 @@ export async function describeMove(
     domain: record.uuid,
     domainName: record.name,
     to,
+    pivot: showPivot(move.pivot),
     strategy: {
       name: 'mirrored-snapshot',
       why: 'what is frozen is copied as files, and only what the guest writes meanwhile is mirrored: a crash costs that much',
@@ -271,7 +275,7 @@ function pausesOf(host: Host): MovePlan['pauses'] {
 
 async function risksOf(
   host: Host,
-  { record: { uuid, persistent }, folder }: Move,
+  { record: { uuid, persistent }, folder, pivot }: Move,
   disks: readonly PlannedDisk[],
   { guestBytesPerSecond: guest, writeBytesPerSecond: write }: Rates,
 ): Promise<readonly string[]> {
@@ -291,6 +295,11 @@ async function risksOf(
           `the guest writes ${guest} bytes a second where the destination takes ${write}: the mirror may not catch up before the guest writes less`,
         ]
       : []),
+    ...(pivot.how === 'auto'
+      ? []
+      : [
+          `while it waits for its pivot (${showPivot(pivot)}), what the guest writes takes room on both sides: ${guest} bytes a second now`,
+        ]),
     ...(canForce
       ? []
       : [

@@ -15,6 +15,7 @@ import { look, sizesOf } from './look.js';
 import type { MovePlan, World } from './move-plan.js';
 import { changesOf, describeMove, hashOf, worldOf } from './move-plan.js';
 import { openMoves } from './owed.js';
+import { checkPivot } from './pivot-verbs.js';
 import { checkTargets } from './targets.js';
 
 /** How many plans are kept; the oldest go first. */
@@ -100,6 +101,7 @@ async function lookAround(
   live: LiveRecord,
   request: MoveRequest,
 ): Promise<Move> {
+  checkPivot(host, request.pivot);
   await checkNoneWaits(host, record.uuid);
   await checkTargets(host.context.images, record, 'move');
   const { images } = host.context;
@@ -129,6 +131,7 @@ async function lookAround(
     stamp,
     rotateBytes: request.rotateBytes,
     bytesPerSecond: request.bytesPerSecond,
+    pivot: request.pivot,
   };
 }
 

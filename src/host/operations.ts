@@ -4,11 +4,13 @@ import type { MirrorProblem } from '../domain/record.js';
 import type { CopyPace } from '../job/effect.js';
 import type { Journal, OperationRecord } from '../journal/journal.js';
 import { explainStep } from '../plan/explain.js';
+import { explainPivot, pivotAtOnce } from '../plan/pivot-when.js';
 import { NotFoundError } from '../std/errors.js';
 import type { OperationProgress, OperationView } from './ferry-host.js';
 import type { Host, Running } from './host.js';
 import { problemText } from './keeper.js';
 import { paceOf } from './pace-verbs.js';
+import { pivotOf } from './pivot-verbs.js';
 import { statusOf, storyOf } from './story.js';
 
 /** How many ended operations are shown. */
@@ -89,10 +91,14 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
       text: explainStep(step),
       mark: record.steps[i]?.mark ?? 'none',
     })),
-    story: storyOf(record, running !== null),
+    story: storyOf(record, running !== null, host.pivots.isSaid(record.id)),
     progress:
       record.kind === 'move'
-        ? moveProgress(record, running, host.keeper.problem(record.domain), paceOf(host, record))
+        ? moveProgress(record, running, {
+            problem: host.keeper.problem(record.domain),
+            pace: paceOf(host, record),
+            pivot: pivotOf(host, record),
+          })
         : null,
     pauses: record.pauses,
   };
@@ -102,12 +108,18 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
 const COPY_SHARE = 90;
 const BEFORE_END = 99;
 
+/** What is known of a move besides its record. */
+interface Besides {
+  readonly problem: MirrorProblem | null;
+  readonly pace: CopyPace;
+  readonly pivot: string;
+}
+
 /** Where a move is. What is not READY is never shown as 100 % (law 12). */
 function moveProgress(
   record: OperationRecord,
   running: Running | null,
-  problem: MirrorProblem | null,
-  { limitBytesPerSecond, isPaused }: CopyPace,
+  { problem, pace: { limitBytesPerSecond, isPaused }, pivot }: Besides,
 ): OperationProgress {
   const { steps } = record.plan;
   const marks = record.steps.map((step) => step.mark);
@@ -117,6 +129,7 @@ function moveProgress(
   const isDone = record.outcome === 'committed';
   const isSwitched = steps.some((step, i) => step.kind === 'pivot' && marks[i] === 'done');
   const at = running?.progress ?? null;
+  const isInStep = !isSwitched && at?.report?.isInStep === true;
   const report = at?.report ?? { doneBytes: 0n, totalBytes: 0n };
   const copies = steps.flatMap((step, i) => (step.kind === 'copy-image' ? [marks[i]] : []));
   const copied = copies.filter((mark) => mark === 'done').length;
@@ -129,14 +142,17 @@ function moveProgress(
       ? 'undoing'
       : isPaused && at?.kind === 'copy-image'
         ? 'paused'
-        : phaseOf(at?.kind ?? null, isSwitched, problem);
+        : isInStep && problem === null
+          ? inStepText(record, pivot)
+          : phaseOf(at?.kind ?? null, isSwitched, problem);
   return {
     phase,
+    pivot,
     limitBytesPerSecond,
     percent,
     doneBytes: report.doneBytes,
     totalBytes: report.totalBytes,
-    ready: isSwitched,
+    ready: isSwitched || isInStep,
     disks: targets.map((target) => ({
       target,
       phase,
@@ -156,13 +172,20 @@ function fraction({
   return totalBytes === 0n ? 0 : Number((doneBytes * 1000n) / totalBytes) / 1000;
 }
 
+const inStepText = ({ id, plan }: OperationRecord, pivot: string): string =>
+  pivot === 'now'
+    ? 'in step, switching'
+    : `in step, waits for ${explainPivot(plan.move?.pivot ?? pivotAtOnce, `ferry pivot ${id}`)}`;
+
 function phaseOf(kind: string | null, isSwitched: boolean, problem: MirrorProblem | null): string {
-  if (problem !== null && kind === 'wait-ready') return `waiting (${problemText[problem]})`;
+  const isCatchingUp = kind === 'wait-ready' || kind === 'wait-pivot';
+  if (problem !== null && isCatchingUp) return `waiting (${problemText[problem]})`;
   if (isSwitched) return 'merging the overlay';
   switch (kind) {
     case 'copy-image':
       return 'copying';
     case 'wait-ready':
+    case 'wait-pivot':
       return 'catching up';
     case 'pivot':
       return 'switching';

@@ -26,7 +26,7 @@ import type { FerryClient } from './client.js';
 import type { ServeOptions } from './server.js';
 import { serveHttp } from './server.js';
 import type { MemoryHost } from './testing/memory-host.js';
-import { move, moved, sampleHost } from './testing/samples.js';
+import { aMove, move, moved, sampleHost } from './testing/samples.js';
 import { RemoteError } from './wire.js';
 
 interface Served {
@@ -86,7 +86,6 @@ const forgotten = { snapshotsMetadata: true, nvram: 'keep' } as const;
 const flags = { diskOnly: true, noMetadata: false, reuseExternal: true, atomic: false };
 
 const aPace = { limitBytesPerSecond: 1n << 20n, isPaused: true };
-const aMove = { disks: ['vda'], to: '/dst', rotateBytes: 1n << 28n, bytesPerSecond: 1n << 20n };
 
 for (const [name, call, want] of [
   ['version', (c) => c.version(), ['version']],
@@ -131,6 +130,7 @@ for (const [name, call, want] of [
   ['plan', (c) => c.plan('0123abcd'), ['plan', '0123abcd']],
   ['applyPlan', (c) => c.applyPlan('0123abcd'), ['applyPlan', '0123abcd']],
   ['paceOperation', (c) => c.paceOperation(7, aPace), ['paceOperation', 7, aPace]],
+  ['pivotOperation', (c) => c.pivotOperation(7), ['pivotOperation', 7]],
   ['rotateOperation', (c) => c.rotateOperation(7), ['rotateOperation', 7]],
   [
     'operations',

@@ -1,5 +1,6 @@
 // Steps in words: one line each, for `ferry ops show` and for whoever reads a journal at night.
 
+import { explainPivot } from './pivot-when.js';
 import type { Step, StepKind } from './step.js';
 
 export function explainStep(step: Step): string {
@@ -20,6 +21,8 @@ export function explainStep(step: Step): string {
       return `commit ${step.offline.overlayPaths.join(', ')} into ${step.offline.base.path} (job ${step.jobId})`;
     case 'wait-ready':
       return `wait until ${step.jobIds.join(', ')} ${step.jobIds.length === 1 ? 'is' : 'are'} READY`;
+    case 'wait-pivot':
+      return `wait, in step, for ${explainPivot(step.when, 'ferry pivot')}`;
     case 'copy-image':
       return `copy ${step.from} to ${step.to}`;
     case 'pivot':

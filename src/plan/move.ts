@@ -13,9 +13,10 @@ import type { DomainRecord } from '../domain/record.js';
 import { present } from '../std/assert.js';
 import { RequestError, StateError } from '../std/errors.js';
 import type { MoveData, MoveWay } from './move-tail.js';
-import { moveTail } from './move-tail.js';
+import { commitIn, moveTail } from './move-tail.js';
 import type { OverlayDisk } from './overlay.js';
 import { copyJobId, filterNode, mirrorSteps, prepareSteps, snapshotStep } from './overlay.js';
+import type { PivotWhen } from './pivot-when.js';
 import { isRefusal, jobObstacle, layersOf, needLive, refuse } from './refuse.js';
 import type { Plan, Refusal, Step } from './step.js';
 
@@ -38,6 +39,7 @@ export interface Move {
   readonly rotateBytes: bigint | null;
   /** What each copy of a frozen image may read in a second; null: no limit. */
   readonly bytesPerSecond: bigint | null;
+  readonly pivot: PivotWhen;
 }
 
 /** One disk on its way: the source's layers and where each of them goes. */
@@ -254,7 +256,8 @@ function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
 
 function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
   const overlays = ways.map((way) => way.overlay);
-  const move: MoveData = { ways: ways.map(dataOf), rotateBytes: request.rotateBytes };
+  const { rotateBytes, pivot } = request;
+  const move: MoveData = { ways: ways.map(dataOf), rotateBytes, pivot };
   const before: readonly Step[] = [
     ...prepareSteps(overlays),
     snapshotStep(overlays, nextIndex),
@@ -262,13 +265,13 @@ function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
     ...ways.flatMap((way) => copySteps(request, way)),
     ...ways.flatMap(openCopies),
   ];
+  const tail = moveTail(request.record, move);
   return {
     operation: 'move',
     domain: request.record.uuid,
     domainName: request.record.name,
-    steps: [...before, ...moveTail(request.record, move.ways)],
-    // `wait-ready` and the pivot after it.
-    commitAt: before.length + 2,
+    steps: [...before, ...tail],
+    commitAt: before.length + commitIn(tail),
     waitsFrom: before.findIndex((step) => step.kind === 'snapshot'),
     move,
   };

@@ -7,6 +7,7 @@ import type { Change } from '../domain/record.js';
 import { assert } from '../std/assert.js';
 import type { MoveData } from './move-tail.js';
 import type { OperationName } from './operation.js';
+import type { PivotWhen } from './pivot-when.js';
 
 export interface ImageFile {
   readonly path: string;
@@ -131,6 +132,8 @@ interface Steps {
   };
   /** Waits until every job is READY. Changes nothing; may take long, so the domain is not locked meanwhile. */
   'wait-ready': { readonly job: 'copy' | 'commit'; readonly jobIds: readonly string[] };
+  /** Waits, every job being READY, until it is time to switch or somebody says so. Otherwise as `wait-ready`. */
+  'wait-pivot': { readonly when: PivotWhen; readonly jobIds: readonly string[] };
   /** Copies a frozen image to `to` by way of `to`.part: data, fsync, header naming `backing`, rename, fsync of the folder. */
   'copy-image': {
     readonly from: string;

@@ -4,6 +4,7 @@ import type {
   DiskView,
   DomainSummary,
   ImageView,
+  MoveRequest,
   OperationView,
   SnapshotView,
 } from '../../host/ferry-host.js';
@@ -115,6 +116,14 @@ export const s2: SnapshotView = {
 
 export const s3: SnapshotView = { ...s2, name: 's3', current: false };
 
+export const aMove: MoveRequest = {
+  disks: ['vda'],
+  to: '/dst',
+  rotateBytes: 1n << 28n,
+  bytesPerSecond: 1n << 20n,
+  pivot: { how: 'when', lagBytes: 4n << 20n, forMs: 30_000 },
+};
+
 export const move: OperationView = {
   id: 7,
   kind: 'move',
@@ -146,6 +155,7 @@ export const move: OperationView = {
   },
   progress: {
     phase: 'copying',
+    pivot: 'manual',
     limitBytesPerSecond: null,
     percent: 45,
     doneBytes: 4n * GiB + 512n * MiB,
@@ -214,6 +224,7 @@ export const plan: MovePlan = {
   domain: vm1.uuid,
   domainName: 'vm1',
   to: '/dst',
+  pivot: 'at 2026-01-03T03:00:00Z',
   strategy: { name: 'mirrored-snapshot', why: 'a crash costs what changed' },
   disks: [
     {

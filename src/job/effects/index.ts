@@ -15,6 +15,7 @@ import { copyImage, createImage, recreateImage, removeFile } from './images.js';
 import { cancelJob, dismissJobs, sealJob, startCommit, startMirror, waitReady } from './jobs.js';
 import { closeNode, openNode } from './nodes.js';
 import { pivot } from './pivot.js';
+import { waitPivot } from './wait-pivot.js';
 import { rotate } from './rotate.js';
 import { closeSealed, seal, stamp } from './seal.js';
 import { snapshot } from './snapshot.js';
@@ -28,6 +29,7 @@ export const effects: Effects<DomainWorld> = {
   'start-mirror': startMirror,
   'start-commit': startCommit,
   'wait-ready': waitReady,
+  'wait-pivot': waitPivot,
   'copy-image': copyImage,
   pivot,
   'resume-guest': resumeGuest,

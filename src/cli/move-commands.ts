@@ -86,6 +86,7 @@ interface RequestOptions {
   readonly rotate?: bigint | 'off';
   readonly bandwidth?: bigint;
   readonly pivot: PivotWhen;
+  readonly quiesce?: boolean;
 }
 
 const withRequest = (command: Command): Command =>
@@ -103,13 +104,14 @@ const withRequest = (command: Command): Command =>
       'what the copy of a frozen image may read in a second (512K, 10M, 1G; default: no limit)',
       bandwidth,
     )
-    .addOption(pivotOption());
+    .addOption(pivotOption())
+    .option('--quiesce', 'let the agent of the guest freeze its file systems for the switch');
 
 async function requestOf(
   session: Session,
   domain: string,
   disks: readonly string[],
-  { to, rotate, bandwidth: limit, pivot }: RequestOptions,
+  { to, rotate, bandwidth: limit, pivot, quiesce = false }: RequestOptions,
 ): Promise<{ readonly before: readonly DiskView[]; readonly request: MoveRequest }> {
   const before = await session.client.chain(domain);
   return {
@@ -120,6 +122,7 @@ async function requestOf(
       rotateBytes: rotate === 'off' ? null : (rotate ?? defaultRotateBytes),
       bytesPerSecond: limit ?? null,
       pivot,
+      quiesce,
     },
   };
 }

@@ -193,6 +193,8 @@ export interface MoveRequest {
   readonly bytesPerSecond: bigint | null;
   /** When it switches, once it is in step. */
   readonly pivot: PivotWhen;
+  /** Its agent freezes the file systems of the guest around the switch. */
+  readonly quiesce: boolean;
 }
 
 /** An event as the stream tells it; `seq` counts up, so that a reader can go on after a break. */

@@ -15,6 +15,7 @@ import { look, sizesOf } from './look.js';
 import type { MovePlan, World } from './move-plan.js';
 import { changesOf, describeMove, hashOf, worldOf } from './move-plan.js';
 import { openMoves } from './owed.js';
+import { checkAgent } from './agent-check.js';
 import { checkPivot } from './pivot-verbs.js';
 import { checkTargets } from './targets.js';
 
@@ -102,6 +103,7 @@ async function lookAround(
   request: MoveRequest,
 ): Promise<Move> {
   checkPivot(host, request.pivot);
+  if (request.quiesce) await checkAgent(host, record);
   await checkNoneWaits(host, record.uuid);
   await checkTargets(host.context.images, record, 'move');
   const { images } = host.context;
@@ -132,6 +134,7 @@ async function lookAround(
     rotateBytes: request.rotateBytes,
     bytesPerSecond: request.bytesPerSecond,
     pivot: request.pivot,
+    quiesce: request.quiesce,
   };
 }
 

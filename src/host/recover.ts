@@ -10,8 +10,13 @@ import { startDomain } from './domain-verbs.js';
 import type { Host } from './host.js';
 import { standsStill } from './reconcile.js';
 
-/** Kinds of steps after whose end a guest may stand still until `resume-guest`. */
-const untilResumed: ReadonlySet<string> = new Set([...standsStill, 'start-qemu', 'resume-guest']);
+/** Kinds of steps after whose end a guest may stand still until `resume-guest`, or be frozen until `thaw-guest`. */
+const untilResumed: ReadonlySet<string> = new Set([
+  ...standsStill,
+  'start-qemu',
+  'resume-guest',
+  'thaw-guest',
+]);
 
 /** How long the sockets wait for guests that stand still because of us. Only a QEMU that hangs takes as long. */
 const STANDING_MS = 5000;

@@ -50,6 +50,7 @@ const moveRequest = z.strictObject({
   rotateBytes: z.union([bytes, z.null()]).default(defaultRotateBytes),
   bytesPerSecond: z.union([bytes, z.null()]).default(null),
   pivot: pivotWhen.default({ how: 'auto' }),
+  quiesce: flag,
 });
 
 const done = async (promise: Promise<void>): Promise<Record<string, never>> => {

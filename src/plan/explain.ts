@@ -26,9 +26,11 @@ export function explainStep(step: Step): string {
     case 'copy-image':
       return `copy ${step.from} to ${step.to}`;
     case 'pivot':
-      return `switch ${step.disks.map((disk) => `${disk.target} to ${disk.path ?? disk.to}`).join(', ')}, all or none`;
+      return `switch ${step.disks.map((disk) => `${disk.target} to ${disk.path ?? disk.to}`).join(', ')}, all or none${step.quiesce === true ? ', the file systems of the guest frozen' : ''}`;
     case 'resume-guest':
       return 'let the guest go on';
+    case 'thaw-guest':
+      return 'thaw the file systems of the guest';
     case 'pause-guest':
       return 'stop the CPUs of the guest';
     case 'cancel-job':

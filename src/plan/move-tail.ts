@@ -39,6 +39,8 @@ export interface MoveData {
   readonly rotateBytes: bigint | null;
   /** Left out: as soon as it is in step. */
   readonly pivot?: PivotWhen;
+  /** The guest's file systems are frozen around the pivot. */
+  readonly quiesce?: boolean;
 }
 
 interface Named {
@@ -72,7 +74,7 @@ export const commitIn = (tail: readonly Step[]): number =>
 
 export function moveTail(
   domain: Named,
-  { ways, pivot: when = pivotAtOnce }: Pick<MoveData, 'ways' | 'pivot'>,
+  { ways, pivot: when = pivotAtOnce, quiesce = false }: Omit<MoveData, 'rotateBytes'>,
 ): readonly Step[] {
   const jobIds = ways.map(jobOf);
   const commitIds = ways.map(commitJobOf);
@@ -83,9 +85,11 @@ export function moveTail(
     {
       kind: 'pivot',
       disks: ways.map(toDestination),
+      ...(quiesce ? { quiesce } : {}),
       changes: ways.flatMap((way) => arrived(domain, way)),
     },
     { kind: 'resume-guest', when: 'if-running' },
+    ...(quiesce ? [{ kind: 'thaw-guest' } as const] : []),
     { kind: 'dismiss-jobs', jobIds },
     ...ways.flatMap(closeSource),
     ...ways.map(startCommit),

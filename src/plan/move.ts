@@ -40,6 +40,8 @@ export interface Move {
   /** What each copy of a frozen image may read in a second; null: no limit. */
   readonly bytesPerSecond: bigint | null;
   readonly pivot: PivotWhen;
+  /** Freezes the guest's file systems around the pivot. */
+  readonly quiesce: boolean;
 }
 
 /** One disk on its way: the source's layers and where each of them goes. */
@@ -256,8 +258,8 @@ function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
 
 function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
   const overlays = ways.map((way) => way.overlay);
-  const { rotateBytes, pivot } = request;
-  const move: MoveData = { ways: ways.map(dataOf), rotateBytes, pivot };
+  const { rotateBytes, pivot, quiesce } = request;
+  const move: MoveData = { ways: ways.map(dataOf), rotateBytes, pivot, quiesce };
   const before: readonly Step[] = [
     ...prepareSteps(overlays),
     snapshotStep(overlays, nextIndex),

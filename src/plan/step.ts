@@ -144,9 +144,15 @@ interface Steps {
     readonly bytesPerSecond?: bigint;
   };
   /** Law 4 over all disks; leaves the guest stopped, `resume-guest` follows. */
-  pivot: { readonly disks: readonly PivotDisk[] };
+  pivot: {
+    readonly disks: readonly PivotDisk[];
+    /** The guest's agent freezes its file systems just before; `thaw-guest` follows behind `resume-guest`. */
+    readonly quiesce?: boolean;
+  };
   /** Lets the guest go on: always, or only if its record says that it runs (a guest that its user suspended stays so). */
   'resume-guest': { readonly when: 'always' | 'if-running' };
+  /** The guest's agent thaws what a pivot had it freeze. */
+  'thaw-guest': Record<never, never>;
   /** Stops the CPUs because the user wants it. */
   'pause-guest': Record<never, never>;
   /** Ends a job without switching (force) and dismisses it. Gone already is fine. */
@@ -228,6 +234,7 @@ const final: ReadonlySet<StepKind> = new Set([
   'kill-qemu',
   'signal-guest',
   'pause-guest',
+  'thaw-guest',
 ]);
 
 /** Rules that every plan keeps; broken ones are bugs of a planner. */

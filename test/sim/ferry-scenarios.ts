@@ -73,6 +73,9 @@ const create = (kind: Kind) => async (bench: FerryBench) => await planCreate(ben
 const planHeld = async (bench: FerryBench): Promise<Plan | Refusal> =>
   await planTheMove(bench, { how: 'when', lagBytes: 1n << 40n, forMs: 0 });
 
+const planQuiesced = async (bench: FerryBench): Promise<Plan | Refusal> =>
+  await planTheMove(bench, pivotAtOnce, true);
+
 export const scenarios: readonly Scenario[] = [
   { name: 'snapshot of 1 disk', targets: one, before: null, plan: create('plain') },
   { name: 'snapshot of 3 disks', targets: three, before: null, plan: create('plain') },
@@ -96,6 +99,7 @@ export const scenarios: readonly Scenario[] = [
   { name: 'move 1 disk and rotate', targets: one, before: null, plan: moveAndRotate },
   { name: 'move 2 disks and rotate', targets: ['vda', 'vdb'], before: null, plan: moveAndRotate },
   { name: 'move 3 disks', targets: three, before: null, plan: planTheMove },
+  { name: 'move 1 disk, quiesced', targets: one, before: null, plan: planQuiesced },
   { name: 'move 1 disk, held until its time', targets: one, before: null, plan: planHeld },
   { name: 'move 1 disk by reflink', targets: one, before: null, plan: planTheMove, reflinks: true },
 ];
@@ -222,6 +226,7 @@ async function copyBase({ storage }: FerryBench): Promise<void> {
 async function planTheMove(
   bench: FerryBench,
   pivot: PivotWhen = pivotAtOnce,
+  quiesce = false,
 ): Promise<Plan | Refusal> {
   const record = await bench.record();
   const { definition } = present(record.live, 'it runs');
@@ -245,6 +250,7 @@ async function planTheMove(
     rotateBytes: null,
     bytesPerSecond: null,
     pivot,
+    quiesce,
   });
 }
 

@@ -122,6 +122,7 @@ export const aMove: MoveRequest = {
   rotateBytes: 1n << 28n,
   bytesPerSecond: 1n << 20n,
   pivot: { how: 'when', lagBytes: 4n << 20n, forMs: 30_000 },
+  quiesce: true,
 };
 
 export const move: OperationView = {

@@ -11,6 +11,7 @@ import {
   signalGuest,
   startQemu,
 } from './guest.js';
+import { thawGuest } from './freeze.js';
 import { copyImage, createImage, recreateImage, removeFile } from './images.js';
 import { cancelJob, dismissJobs, sealJob, startCommit, startMirror, waitReady } from './jobs.js';
 import { closeNode, openNode } from './nodes.js';
@@ -33,6 +34,7 @@ export const effects: Effects<DomainWorld> = {
   'copy-image': copyImage,
   pivot,
   'resume-guest': resumeGuest,
+  'thaw-guest': thawGuest,
   'pause-guest': pauseGuest,
   'cancel-job': cancelJob,
   'seal-job': sealJob,

@@ -11,7 +11,7 @@ source_dir=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 
-modules=(virtio_pci virtio_blk button evdev)
+modules=(virtio_pci virtio_blk button evdev virtio_console)
 
 fail() { echo "guest/build.sh: $*" >&2; exit 1; }
 

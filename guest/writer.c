@@ -9,11 +9,13 @@
 //   DONE n=N                 w.count is reached
 //   POWEROFF n=N             the power button was pressed; everything is flushed
 //   NODISK …, SMALL …        cannot begin; powers off
+//   FROZEN n=N, THAWED n=N   its agent was told to: everything is flushed, and nothing is written in between
 //
 // Kernel parameters, default: w.disks (1), w.span MiB of each disk (64), w.sync numbers between flushes (16, 0 never),
 // w.seed (1), w.delay µs after each write (0), w.count last number (0: no end), w.start (0), w.resume look for the
 // highest number first (1), w.stat ms between L lines (500), w.idle write nothing (0), w.stay do not power off when
-// done (0), w.keepgoing repeat failed requests (0).
+// done (0), w.keepgoing repeat failed requests (0), w.agent answer on a virtio port as qemu-ga does, as far as freezing
+// goes (0).
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,6 +38,7 @@
 #define SCAN_BYTES (1 << 20)
 #define MAX_SAMPLES 100000
 #define MAX_BUTTONS 8
+#define AGENT_MODULE "virtio_console.ko"
 
 typedef unsigned long long ull;
 
@@ -47,6 +50,7 @@ static struct pollfd buttons[MAX_BUTTONS];
 static int button_count;
 static double samples[MAX_SAMPLES], longest_flush;
 static int sample_count;
+static int agent_fd = -1, frozen;
 
 static double now(void) {
   struct timespec t;
@@ -70,6 +74,7 @@ static void load_modules(void) {
   char path[160], name[128];
   FILE *list = fopen("/modules/order", "r");
   while (list && fscanf(list, "%127s", name) == 1) {
+    if (!strcmp(name, AGENT_MODULE) && !parameter("w.agent", 0)) continue;
     snprintf(path, sizeof path, "/modules/%s", name);
     int fd = open(path, O_RDONLY);
     if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) < 0) printf("MODULE %s errno=%d\n", name, errno);
@@ -95,6 +100,18 @@ static int pressed_within(int milliseconds) {
     while (read(buttons[i].fd, &event, sizeof event) == sizeof event)
       if (event.type == EV_KEY && event.code == KEY_POWER && event.value == 1) return 1;
   return 0;
+}
+
+// The first port there is: the domain has one. Ports are probed asynchronously, up to 4 s.
+static void open_agent(void) {
+  for (int tries = 0; tries < 400 && agent_fd < 0; tries++)
+    for (int port = 0; port < 32 && agent_fd < 0; port++) {
+      char path[32];
+      snprintf(path, sizeof path, "/dev/vport%dp%d", port / 8, port % 8);
+      agent_fd = open(path, O_RDWR | O_NONBLOCK);
+      if (agent_fd < 0 && port == 31) usleep(10000);
+    }
+  if (agent_fd < 0) printf("NOAGENT errno=%d\n", errno);
 }
 
 static void open_disks(uint64_t span_bytes) {
@@ -204,6 +221,42 @@ static void idle(uint64_t n) {
   stop_here(n);
 }
 
+static void answer_agent(const char *command, uint64_t n) {
+  const char *id = strstr(command, "\"id\":");
+  if (strstr(command, "guest-sync-delimited") && id)
+    dprintf(agent_fd, "\xff{\"return\": %lld}\n", atoll(id + 5));
+  else if (strstr(command, "guest-fsfreeze-status"))
+    dprintf(agent_fd, "{\"return\": \"%s\"}\n", frozen ? "frozen" : "thawed");
+  else if (strstr(command, "guest-fsfreeze-freeze") && !frozen && !flush_all(n)) {
+    frozen = 1;
+    printf("FROZEN n=%llu\n", (ull)n);
+    dprintf(agent_fd, "{\"return\": 1}\n");
+  } else if (strstr(command, "guest-fsfreeze-thaw")) {
+    if (frozen) printf("THAWED n=%llu\n", (ull)n);
+    dprintf(agent_fd, "{\"return\": %d}\n", frozen);
+    frozen = 0;
+  } else
+    dprintf(agent_fd, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"not now\"}}\n");
+}
+
+// Answers what was asked; comes back when nothing is asked any more and it is not frozen.
+static void serve_agent(uint64_t n) {
+  static char line[512];
+  static size_t length;
+  unsigned char byte;
+  for (;;) {
+    if (read(agent_fd, &byte, 1) != 1) {
+      if (!frozen) return;
+      if (pressed_within(10)) stop_here(n);
+    } else if (byte == 0xff) length = 0;
+    else if (byte == '\n') {
+      line[length] = 0;
+      if (length) answer_agent(line, n);
+      length = 0;
+    } else if (length < sizeof line - 1) line[length++] = byte;
+  }
+}
+
 static void write_stream(uint64_t n) {
   uint64_t count = parameter("w.count", 0);
   long delay = parameter("w.delay", 0);
@@ -213,6 +266,7 @@ static void write_stream(uint64_t n) {
     if (sync_every && n % sync_every == 0 && persist(flush_all, n)) return;
     if (delay) usleep(delay);
     if (n % 16 == 0 && pressed_within(0)) stop_here(n);
+    if (n % 16 == 0 && agent_fd >= 0) serve_agent(n);
     if (now() - last < period) continue;
     print_statistics(n, now() - last);
     last = now();
@@ -249,6 +303,7 @@ int main(void) {
   keep_going = parameter("w.keepgoing", 0);
   if (posix_memalign((void **)&buffer, BLOCK_BYTES, BLOCK_BYTES)) power_off();
   open_disks(span_bytes);
+  if (parameter("w.agent", 0)) open_agent();
 
   uint64_t start = parameter("w.start", 0);
   int resume = parameter("w.resume", 1) && start == 0;

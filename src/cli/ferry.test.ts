@@ -370,6 +370,16 @@ const afterMove = [
   },
 ];
 
+/** What a move is that says nothing but its disk. */
+const asked = {
+  disks: ['vda'],
+  rotateBytes: 1n << 30n,
+  bytesPerSecond: null,
+  verify: 'full',
+  pivot: { how: 'auto' },
+  quiesce: false,
+};
+
 test('move shows a line per change, never 100 % before READY, and where the live image is', async (t) => {
   const on = await bench(t);
   on.host.onWait = () => {
@@ -383,11 +393,7 @@ test('move shows a line per change, never 100 % before READY, and where the live
   assert.ok(!/100 %.*not ready/.test(text));
   assert.deepEqual(
     on.host.calls.find(([verb]) => verb === 'startMove'),
-    [
-      'startMove',
-      'vm1',
-      { disks: ['vda'], to: '/dst', rotateBytes: 1n << 30n, bytesPerSecond: null, verify: 'full' },
-    ],
+    ['startMove', 'vm1', { ...asked, to: '/dst' }],
   );
 });
 
@@ -416,11 +422,8 @@ test('move --progress=json is one object a line, the last one the end', async (t
     ],
   );
   assert.deepEqual(on.host.calls.find(([verb]) => verb === 'startMove')?.[2], {
-    disks: ['vda'],
+    ...asked,
     to: join(on.directory, 'rel'),
-    rotateBytes: 1n << 30n,
-    bytesPerSecond: null,
-    verify: 'full',
   });
 });
 

@@ -11,6 +11,7 @@ import { addDomainCommands } from './domain-commands.js';
 import { errorText, tell } from './error-text.js';
 import { addMoveCommands } from './move-commands.js';
 import { addPaceCommands } from './pace-commands.js';
+import { addPivotCommand, joinPivot } from './pivot-commands.js';
 import { addOperationCommands } from './operation-commands.js';
 import type { GlobalOptions } from './session.js';
 import { openSession, paintFor } from './session.js';
@@ -37,7 +38,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   process.stderr.on('error', leaveOnEpipe);
   const doing = { text: '' };
   try {
-    await makeProgram(doing).parseAsync([...argv], { from: 'user' });
+    await makeProgram(doing).parseAsync([...joinPivot(argv)], { from: 'user' });
   } catch (error) {
     report(error, doing.text, argv);
   }
@@ -73,6 +74,7 @@ function makeProgram(doing: { text: string }): Command {
   addOperationCommands(program, open);
   addMoveCommands(program, open);
   addPaceCommands(program, open);
+  addPivotCommand(program, open);
   addDoctorCommand(program, open);
   addGcCommand(program, open);
   return program;

@@ -9,12 +9,14 @@ import type { VerifyMode } from '../block/copy.js';
 import { verifyModes } from '../block/copy.js';
 import type { DiskView, MoveRequest, OperationView } from '../host/ferry-host.js';
 import { defaultRotateBytes } from '../host/ferry-host.js';
+import type { PivotWhen } from '../plan/pivot-when.js';
 import { NotFoundError } from '../std/errors.js';
 import { findDisk } from './domain-commands.js';
 import { movePlanText } from './move-plan-text.js';
 import type { ProgressKind } from './operation-commands.js';
 import { follow, printEnd, progressOption } from './operation-commands.js';
 import { movedText } from './operation-text.js';
+import { pivotOption } from './pivot-commands.js';
 import type { Session } from './session.js';
 
 export function addMoveCommands(program: Command, open: () => Session): void {
@@ -31,6 +33,8 @@ A domain that is shut off cannot be started until its move has ended or is cance
 Examples:
   ferry move vm1 vda vdb --to /mnt/new
   ferry move vm1 vda --to /mnt/new --detach && ferry ops
+  ferry move vm1 vda --to /mnt/new --pivot at 03:00      copied now, switched at night; 'ferry pivot N': at once
+  ferry move vm1 vda --to /mnt/new --pivot when 'lag<4M for 30s'
   ferry move vm1 vda --to /mnt/new --progress=json | jq .percent`,
     )
     .action(
@@ -85,6 +89,8 @@ interface RequestOptions {
   readonly rotate?: bigint | 'off';
   readonly bandwidth?: bigint;
   readonly verify: VerifyMode;
+  readonly pivot: PivotWhen;
+  readonly quiesce?: boolean;
 }
 
 const withRequest = (command: Command): Command =>
@@ -109,13 +115,15 @@ const withRequest = (command: Command): Command =>
       )
         .choices(verifyModes)
         .default('full'),
-    );
+    )
+    .addOption(pivotOption())
+    .option('--quiesce', 'let the agent of the guest freeze its file systems for the switch');
 
 async function requestOf(
   session: Session,
   domain: string,
   disks: readonly string[],
-  { to, rotate, bandwidth: limit, verify }: RequestOptions,
+  { to, rotate, bandwidth: limit, verify, pivot, quiesce = false }: RequestOptions,
 ): Promise<{ readonly before: readonly DiskView[]; readonly request: MoveRequest }> {
   const before = await session.client.chain(domain);
   return {
@@ -126,6 +134,8 @@ async function requestOf(
       rotateBytes: rotate === 'off' ? null : (rotate ?? defaultRotateBytes),
       bytesPerSecond: limit ?? null,
       verify,
+      pivot,
+      quiesce,
     },
   };
 }
@@ -150,7 +160,9 @@ async function followMove(
 ): Promise<void> {
   if (detach === true) {
     const text = `Operation ${started.id} moves ${disks.join(', ')} to ${to}`;
-    session.print(started, () => `${text}\n  wait for it: ferry ops wait ${started.id}`);
+    const isHeld = (started.progress?.pivot ?? 'auto') !== 'auto';
+    const held = isHeld ? `\n  let it switch, once in step: ferry pivot ${started.id}` : '';
+    session.print(started, () => `${text}\n  wait for it: ferry ops wait ${started.id}${held}`);
     return;
   }
   const ended = await follow(session, started.id, progress);

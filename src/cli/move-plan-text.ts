@@ -21,6 +21,7 @@ export function movePlanText(plan: MovePlan, paint: Paint = plain): string {
     ...plan.sources.map((room) => ['room at the source', roomText(room)] as const),
     ['speeds', speedsText(plan)],
     ['time', timeText(plan)],
+    ...(plan.pivot === 'auto' ? [] : [['switches', pivotText(plan)] as const]),
     ...(isOffline(plan) ? [] : [['pauses of the guest', pausesText(plan)] as const]),
     ...risks.map((risk) => ['risk', risk] as const),
     ...plan.stages.map(({ stage, wayBack }) => [`way back ${stage}`, wayBack] as const),
@@ -82,6 +83,10 @@ function timeText({ seconds }: MovePlan): string {
   if (seconds === null) return 'unknown: a storage does not tell its speed';
   return `between ${duration(Math.ceil(seconds.least))} and ${duration(Math.ceil(seconds.most))}`;
 }
+
+/** What a person typed, and the word that overrules it. */
+const pivotText = ({ pivot }: MovePlan): string =>
+  `once it is in step: ${pivot === 'manual' ? '' : `${pivot}, or `}when 'ferry pivot N' is said`;
 
 function pausesText({ pauses }: MovePlan): string {
   if (pauses.length === 0) return 'not known: no move was made on this host yet';

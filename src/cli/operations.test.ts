@@ -72,6 +72,8 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
       rotateBytes: 1n << 30n,
       bytesPerSecond,
       verify: 'full',
+      pivot: { how: 'auto' },
+      quiesce: false,
     });
   }
   on.host.calls.length = 0;
@@ -82,6 +84,8 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
     rotateBytes: null,
     bytesPerSecond: 1n << 30n,
     verify: 'full',
+    pivot: { how: 'auto' },
+    quiesce: false,
   });
   for (const said of ['0', '0M', '-1', '10 M', '10m', '1.5G', 'off']) {
     on.host.calls.length = 0;

@@ -5,6 +5,7 @@ import type { VerifyMode } from '../block/copy.js';
 import type { MirrorRecord } from '../domain/record.js';
 import type { DoctorReport } from './doctor/types.js';
 import type { GcRemoved, GcReport } from './gc/types.js';
+import type { PivotWhen } from '../plan/pivot-when.js';
 import type { MovePlan } from './move-plan.js';
 
 /** Name, UUID or id of a domain, as a user types it. */
@@ -179,11 +180,14 @@ export interface CopyView {
 /** Where a long operation is. `percent` never says 100 before READY (law 12). */
 export interface OperationProgress {
   readonly phase: string;
+  /** What it waits for, once it is in step: `auto` (nothing), `manual`, `at TIME`, `when LAG`; `now` once somebody said so. */
+  readonly pivot: string;
   /** What all its copies together may read in a second; null: no limit. */
   readonly limitBytesPerSecond: bigint | null;
   readonly percent: number;
   readonly doneBytes: bigint;
   readonly totalBytes: bigint;
+  /** QEMU says that it is in step, or it has switched. */
   readonly ready: boolean;
   readonly disks: readonly {
     readonly target: string;
@@ -213,6 +217,10 @@ export interface MoveRequest {
   readonly bytesPerSecond: bigint | null;
   /** How much of each copy is read back at the destination and compared before the disks switch. */
   readonly verify: VerifyMode;
+  /** When it switches, once it is in step. */
+  readonly pivot: PivotWhen;
+  /** Its agent freezes the file systems of the guest around the switch. */
+  readonly quiesce: boolean;
 }
 
 /** An event as the stream tells it; `seq` counts up, so that a reader can go on after a break. */
@@ -293,6 +301,8 @@ export interface FerryHost {
   waitOperation(id: number, signal: AbortSignal): Promise<OperationView>;
   /** Slows the copies of a move down, lets them stand still, or go again. Survives the daemon. */
   paceOperation(id: number, change: PaceChange): Promise<void>;
+  /** A move switches as soon as it is in step, whatever it was to wait for. Survives the daemon. */
+  pivotOperation(id: number): Promise<void>;
   /** Puts an epoch on top of the live layers of a move now. */
   rotateOperation(id: number): Promise<void>;
   /** Stops an operation before its commit step; what it did is undone. */

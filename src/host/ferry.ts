@@ -33,6 +33,7 @@ import {
 import { problemText } from './keeper.js';
 import { MovePlans, applyMove, makeMovePlan, startMove } from './move-verbs.js';
 import { paceOperation } from './pace-verbs.js';
+import { pivotOperation } from './pivot-verbs.js';
 import { operationView } from './operations.js';
 import { takeBack } from './owed.js';
 import { rotateMove } from './rotate.js';
@@ -64,6 +65,7 @@ type OperationVerbs =
   | 'cancelOperation'
   | 'rotateOperation'
   | 'paceOperation'
+  | 'pivotOperation'
   | 'resolveOperation';
 
 export function ferryHost(host: Host, log: EventLog, version: string): FerryHost {
@@ -330,6 +332,7 @@ function operationVerbs(host: Host): Pick<FerryHost, OperationVerbs> {
     waitOperation: (id, signal) => waitOperation(host, id, signal),
     cancelOperation: (id) => cancelOperation(host, id),
     paceOperation: (id, change) => paceOperation(host, id, change),
+    pivotOperation: (id) => pivotOperation(host, id),
     rotateOperation: (id) => rotateMove(host, id),
     async resolveOperation(id, answer) {
       await resolveOperation(host, id, answer);

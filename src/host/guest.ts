@@ -9,6 +9,8 @@ import { syncFile, syncFolder } from '../image/sync.js';
 import type { DomainWorld, Identity } from '../job/world.js';
 import type { QemuStart } from '../plan/step.js';
 import type { AnyEvent, Monitor, Schema } from '../qmp/monitor.js';
+import type { Agent } from '../qmp/agent.js';
+import { agentAt } from '../qmp/agent.js';
 import { connect } from '../qmp/monitor.js';
 import { until } from '../std/deadline.js';
 import { BusyError, QemuError, messageOf } from '../std/errors.js';
@@ -24,6 +26,9 @@ const START_TIMEOUT_MS = 30_000;
 const GREETING_TIMEOUT_MS = 5000;
 /** A socket that closed belongs to a process that goes; this long it may take. */
 const DEATH_TIMEOUT_MS = 10_000;
+
+/** Where qemu-ga listens in the guest, as libvirt names it (qemuDomainDefGetAgent…). */
+const agentPort = 'org.qemu.guest_agent.0';
 
 export interface GuestListener {
   /** Something happened in QEMU. */
@@ -85,6 +90,7 @@ export class Guest {
       images: this.context.images,
       record: async () => this.context.known.find(this.uuid),
       monitor: () => this.monitor(),
+      agent: async () => this.agent(),
       startQemu: (start) => this.start(start),
       asStarted: (definition) => this.asStarted(definition),
       identify: async (pidFile) => this.identify(pidFile),
@@ -92,6 +98,13 @@ export class Guest {
       createNvram: (path, template, how) =>
         createNvram(path, template, how, this.context.config.qemuUser),
     };
+  }
+
+  /** The agent in the guest; null: the domain does not run, or has no channel to one. */
+  agent(): Agent | null {
+    const channels = this.context.known.find(this.uuid)?.live?.definition.channels ?? [];
+    const source = channels.find(({ name }) => name === agentPort)?.source;
+    return source?.type === 'unix' && source.path !== null ? agentAt(source.path) : null;
   }
 
   private identify(pidFile: string): Identity | null {

@@ -20,6 +20,7 @@ import { Interrupted } from './interrupted.js';
 import { Keeper } from './keeper.js';
 import { Operations } from './operations.js';
 import { Paces } from './paces.js';
+import { Pivots } from './pivots.js';
 import { resumeMoves, rotationOf, takeUpLater } from './owed.js';
 import { rotateWhatGrew } from './rotate.js';
 import { reconcile } from './reconcile.js';
@@ -68,6 +69,7 @@ export class Host {
   readonly claims = new Map<string, string>();
   readonly operations: Operations;
   readonly paces: Paces;
+  readonly pivots: Pivots;
   readonly interrupted = new Interrupted(this);
   readonly keeper = new Keeper(this);
   private readonly guests = new Map<string, Guest>();
@@ -82,6 +84,7 @@ export class Host {
     this.context = context;
     this.operations = new Operations(context.known.journal);
     this.paces = new Paces(context.known.journal);
+    this.pivots = new Pivots(context.known.journal);
     this.emulator = emulator;
   }
 
@@ -349,6 +352,7 @@ export class Host {
       signal,
       obstacle: async () => rotationOf(await this.known.journal.openOperations(), guest.uuid),
       pace: (operation: number) => this.paces.of(operation),
+      isPivotSaid: (operation: number) => this.pivots.isSaid(operation),
       isGone: async () => (await guest.monitor()) === null || this.isOwed(guest.uuid),
       onProgress,
       onInterrupted: (error: JournalError) => this.interrupted.operation(guest.uuid, error),
@@ -365,7 +369,10 @@ export class Host {
     await this.operations.refresh(operation);
     if (this.operations.get(operation).kind === 'rotate') await resumeMoves(this, uuid);
     const { pauses, endedAtMs } = this.operations.get(operation);
-    if (endedAtMs !== null) await this.paces.forget(operation);
+    if (endedAtMs !== null) {
+      await this.paces.forget(operation);
+      await this.pivots.forget(operation);
+    }
     this.log.info({ domain: uuid, operation, outcome: outcome.outcome, pauses }, 'operation ended');
     void this.look(uuid);
     if (outcome.outcome === 'rolled-back') throw outcome.error;

@@ -22,6 +22,16 @@ import type { Destination, LookedAt } from './move-verbs.js';
 import { checkNothingOpen } from './offline.js';
 import { rolesOfMoves } from './owed.js';
 
+/** What makes sense only while a guest runs is refused, lest somebody believes that it was done. */
+function checkAsked({ name }: DomainRecord, { pivot, quiesce }: MoveRequest): void {
+  const asked = [...(pivot.how === 'auto' ? [] : ['--pivot']), ...(quiesce ? ['--quiesce'] : [])];
+  if (asked.length === 0) return;
+  throw new StateError(
+    'OPERATION_INVALID',
+    `move ${name}: it is shut off, so there is nothing for ${asked.join(' and ')} to act on; leave it out, or start '${name}' first`,
+  );
+}
+
 /** @throws what a start of the domain would be refused with, as far as these disks go, or what is open of it. */
 export async function lookOffline(
   host: Host,
@@ -29,6 +39,7 @@ export async function lookOffline(
   request: MoveRequest,
   lookAtDestination: (paths: readonly string[]) => Promise<Destination>,
 ): Promise<LookedAt> {
+  checkAsked(record, request);
   await checkNothingOpen(host, record);
   const { persistent } = record;
   if (persistent === null) throw new StateError('OPERATION_INVALID', 'domain has no definition');
@@ -145,6 +156,7 @@ async function describe(host: Host, hash: string, move: MoveOffline): Promise<Mo
     rates,
     seconds: timeOf(copyBytes, readBackBytes, rates),
     verify: { how: move.verify, readBackBytes },
+    pivot: 'auto',
     pauses: [],
     risks: await risksOf(host, move, all),
     stages: stagesOf(record),

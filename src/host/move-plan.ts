@@ -13,6 +13,7 @@ import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import { readBackOf } from '../image/verify.js';
 import { encode } from '../journal/codec.js';
 import type { Move } from '../plan/move.js';
+import { showPivot } from '../plan/pivot-when.js';
 import { copyBytesOf, destinationsOf } from '../plan/move.js';
 import { layersOf } from '../plan/refuse.js';
 import { hasCommand } from '../qmp/monitor.js';
@@ -33,6 +34,8 @@ export interface MovePlan {
     readonly name: 'mirrored-snapshot' | 'offline-copy';
     readonly why: string;
   };
+  /** When it switches, once it is in step: `auto` (at once), `manual`, `at TIME`, `when LAG`. */
+  readonly pivot: string;
   readonly disks: readonly PlannedDisk[];
   /** What all copies read and write: what the images take on their storage now. */
   readonly copyBytes: bigint;
@@ -178,6 +181,7 @@ export async function describeMove(
     domain: record.uuid,
     domainName: record.name,
     to,
+    pivot: showPivot(move.pivot),
     strategy: {
       name: 'mirrored-snapshot',
       why: 'what is frozen is copied as files, and only what the guest writes meanwhile is mirrored: a crash costs that much',
@@ -295,7 +299,7 @@ function pausesOf(host: Host): MovePlan['pauses'] {
 
 async function risksOf(
   host: Host,
-  { record: { uuid, persistent }, folder }: Move,
+  { record: { uuid, persistent }, folder, pivot }: Move,
   disks: readonly PlannedDisk[],
   { guestBytesPerSecond: guest, writeBytesPerSecond: write }: Rates,
 ): Promise<readonly string[]> {
@@ -315,6 +319,11 @@ async function risksOf(
           `the guest writes ${guest} bytes a second where the destination takes ${write}: the mirror may not catch up before the guest writes less`,
         ]
       : []),
+    ...(pivot.how === 'auto'
+      ? []
+      : [
+          `while it waits for its pivot (${showPivot(pivot)}), what the guest writes takes room on both sides: ${guest} bytes a second now`,
+        ]),
     ...(canForce
       ? []
       : [

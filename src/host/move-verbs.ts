@@ -16,6 +16,8 @@ import { look, sizesOf } from './look.js';
 import type { MovePlan, World } from './move-plan.js';
 import { changesOf, describeMove, hashOf, worldOf } from './move-plan.js';
 import { lookOffline } from './move-offline.js';
+import { checkAgent } from './agent-check.js';
+import { checkPivot } from './pivot-verbs.js';
 import { checkTargets } from './targets.js';
 
 /** How many plans are kept; the oldest go first. */
@@ -121,6 +123,8 @@ async function lookOnline(
   live: LiveRecord,
   request: MoveRequest,
 ): Promise<Move> {
+  checkPivot(host, request.pivot);
+  if (request.quiesce) await checkAgent(host, record);
   await checkTargets(host.context.images, record, 'move');
   const { to } = request;
   const stamp = String(host.nowSeconds);
@@ -141,6 +145,8 @@ async function lookOnline(
     rotateBytes: request.rotateBytes,
     bytesPerSecond: request.bytesPerSecond,
     verify: request.verify,
+    pivot: request.pivot,
+    quiesce: request.quiesce,
   };
 }
 

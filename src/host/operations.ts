@@ -6,11 +6,13 @@ import type { CopyPace, StepReport } from '../job/effect.js';
 import type { StepProgress } from '../job/runner.js';
 import type { Journal, OperationRecord } from '../journal/journal.js';
 import { explainStep } from '../plan/explain.js';
+import { explainPivot, pivotAtOnce } from '../plan/pivot-when.js';
 import { NotFoundError } from '../std/errors.js';
 import type { OperationProgress, OperationView } from './ferry-host.js';
 import type { Host, Running } from './host.js';
 import { problemText } from './keeper.js';
 import { paceOf } from './pace-verbs.js';
+import { pivotOf } from './pivot-verbs.js';
 import { statusOf, storyOf } from './story.js';
 
 /** How many ended operations are shown. */
@@ -91,10 +93,14 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
       text: explainStep(step),
       mark: record.steps[i]?.mark ?? 'none',
     })),
-    story: storyOf(record, running !== null),
+    story: storyOf(record, running !== null, host.pivots.isSaid(record.id)),
     progress:
       record.kind === 'move'
-        ? moveProgress(record, running, host.keeper.problem(record.domain), paceOf(host, record))
+        ? moveProgress(record, running, {
+            problem: host.keeper.problem(record.domain),
+            pace: paceOf(host, record),
+            pivot: pivotOf(host, record),
+          })
         : null,
     copies: copiesOf(record),
     pauses: record.pauses,
@@ -129,12 +135,18 @@ const copiesOf = ({ plan, steps, copies }: OperationRecord): OperationView['copi
 const COPY_SHARE = 90;
 const BEFORE_END = 99;
 
+/** What is known of a move besides its record. */
+interface Besides {
+  readonly problem: MirrorProblem | null;
+  readonly pace: CopyPace;
+  readonly pivot: string;
+}
+
 /** Where a move is. What is not READY is never shown as 100 % (law 12). */
 function moveProgress(
   record: OperationRecord,
   running: Running | null,
-  problem: MirrorProblem | null,
-  { limitBytesPerSecond, isPaused }: CopyPace,
+  { problem, pace: { limitBytesPerSecond, isPaused }, pivot }: Besides,
 ): OperationProgress {
   const { steps } = record.plan;
   const marks = record.steps.map((step) => step.mark);
@@ -147,6 +159,7 @@ function moveProgress(
     ({ kind }, i) => (kind === 'pivot' || kind === 'arrive') && marks[i] === 'done',
   );
   const at = running?.progress ?? null;
+  const isInStep = !isSwitched && at?.report?.isInStep === true;
   const report = at?.report ?? { doneBytes: 0n, totalBytes: 0n };
   const copies = steps.flatMap((step, i) => (step.kind === 'copy-image' ? [marks[i]] : []));
   const copied = copies.filter((mark) => mark === 'done').length;
@@ -161,14 +174,17 @@ function moveProgress(
         ? 'paused'
         : isSwitched && record.plan.offline !== undefined
           ? 'letting the old images go'
-          : phaseOf(at, isSwitched, problem);
+          : isInStep && problem === null
+            ? inStepText(record, pivot)
+            : phaseOf(at, isSwitched, problem);
   return {
     phase,
+    pivot,
     limitBytesPerSecond,
     percent,
     doneBytes: report.doneBytes,
     totalBytes: report.totalBytes,
-    ready: isSwitched,
+    ready: isSwitched || isInStep,
     disks: targets.map((target) => ({
       target,
       phase,
@@ -183,6 +199,11 @@ function verifyOf({ plan }: OperationRecord): VerifyMode {
   const step = plan.steps.find((one) => one.kind === 'copy-image');
   return step?.kind === 'copy-image' ? (step.verify ?? 'full') : 'none';
 }
+
+const inStepText = ({ id, plan }: OperationRecord, pivot: string): string =>
+  pivot === 'now'
+    ? 'in step, switching'
+    : `in step, waits for ${explainPivot(plan.move?.pivot ?? pivotAtOnce, `ferry pivot ${id}`)}`;
 
 /** What part of a copy its first pass is; the verification is the rest. */
 const copyPart: Readonly<Record<VerifyMode, number>> = { full: 0.6, sample: 0.95, none: 1 };
@@ -200,12 +221,14 @@ function phaseOf(
   problem: MirrorProblem | null,
 ): string {
   const kind = at?.kind ?? null;
-  if (problem !== null && kind === 'wait-ready') return `waiting (${problemText[problem]})`;
+  const isCatchingUp = kind === 'wait-ready' || kind === 'wait-pivot';
+  if (problem !== null && isCatchingUp) return `waiting (${problemText[problem]})`;
   if (isSwitched) return 'merging the overlay';
   switch (kind) {
     case 'copy-image':
       return at?.report?.phase ?? 'copying';
     case 'wait-ready':
+    case 'wait-pivot':
       return 'catching up';
     case 'pivot':
     case 'arrive':

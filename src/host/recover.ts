@@ -10,8 +10,13 @@ import { startDomain } from './domain-verbs.js';
 import type { Host } from './host.js';
 import { standsStill } from './reconcile.js';
 
-/** Kinds of steps after whose end a guest may stand still until `resume-guest`. */
-const untilResumed: ReadonlySet<string> = new Set([...standsStill, 'start-qemu', 'resume-guest']);
+/** Kinds of steps after whose end a guest may stand still until `resume-guest`, or be frozen until `thaw-guest`. */
+const untilResumed: ReadonlySet<string> = new Set([
+  ...standsStill,
+  'start-qemu',
+  'resume-guest',
+  'thaw-guest',
+]);
 
 /** How long the sockets wait for guests that stand still because of us. Only a QEMU that hangs takes as long. */
 const STANDING_MS = 5000;
@@ -26,6 +31,7 @@ const LOOKING_MS = 1500;
 export async function recover(host: Host): Promise<void> {
   const open = await host.known.journal.openOperations();
   await host.paces.load(open.map(({ id }) => id));
+  await host.pivots.load(open.map(({ id }) => id));
   // A move goes on in a QEMU whose start has come to its end, and which has its mirrors.
   const moves = open.filter(({ plan }) => plan.waitsFrom !== undefined && !isStarted(open, plan));
   const first = open.filter((operation) => isStanding(operation) && !moves.includes(operation));

@@ -38,10 +38,10 @@ const fileAt = (path: string): Image => ({
   index: null,
 });
 
-/** Looks once at every move that copies, and rotates those whose live layer has outgrown what a death may cost. */
+/** Looks once at every move that copies or waits for its pivot, and rotates those whose live layer has outgrown what a death may cost. */
 export async function rotateWhatGrew(host: Host): Promise<void> {
   for (const move of await openMoves(host)) {
-    if (host.running.get(move.operation)?.progress?.kind !== 'copy-image') continue;
+    if (!standsForLong.has(host.running.get(move.operation)?.progress?.kind ?? '')) continue;
     try {
       if (await hasOutgrown(host, move)) await rotateMove(host, move.operation);
     } catch (error) {
@@ -50,6 +50,9 @@ export async function rotateWhatGrew(host: Host): Promise<void> {
     }
   }
 }
+
+/** Steps in which a move's mirror is READY, or soon is, and may be for hours. */
+const standsForLong: ReadonlySet<string> = new Set(['copy-image', 'wait-pivot']);
 
 async function hasOutgrown(host: Host, { plan }: OpenMove): Promise<boolean> {
   const { ways = [], rotateBytes = null } = plan.move ?? {};

@@ -68,6 +68,17 @@ const destroy: Plan = {
   commitAt: 0,
 };
 
+/** The same, held in step before it switches. */
+const held: Plan = {
+  ...move,
+  steps: [
+    ...steps.slice(0, 3),
+    { kind: 'wait-pivot', when: { how: 'manual' }, jobIds: ['copy-vda-3'] },
+    ...steps.slice(3),
+  ],
+  commitAt: 5,
+};
+
 const upTo = (count: number): readonly Entry[] =>
   Array.from({ length: count }, (_, step) => ({ type: 'done' as const, step }));
 const copying: Entry = { type: 'doing', step: 2 };
@@ -103,6 +114,8 @@ const rows: readonly (readonly [string, Plan, readonly Entry[], boolean])[] = [
     ],
     true,
   ],
+  ['held before the switch', held, upTo(3), true],
+  ['held, and taken back', held, [...upTo(3), rollback], true],
   ['stopped behind the commit step', move, [...upTo(5), stopped('EROFS')], false],
   ['behind the commit step', move, upTo(4), true],
   ['nothing can be taken back', destroy, [], true],

@@ -13,7 +13,12 @@ export function statusOf(record: OperationRecord): OperationStatus {
   return record.waiting === null ? 'running' : 'waiting';
 }
 
-export function storyOf(record: OperationRecord, isRunning: boolean): OperationStory {
+/** `isPivotSaid`: somebody told it to switch without waiting any longer. */
+export function storyOf(
+  record: OperationRecord,
+  isRunning: boolean,
+  isPivotSaid = false,
+): OperationStory {
   const { operation, offline } = record.plan;
   const what =
     offline === undefined
@@ -29,7 +34,7 @@ export function storyOf(record: OperationRecord, isRunning: boolean): OperationS
     next: at.next === null ? null : named(record, at.next),
     waitsFor: waitsFor(record, isRunning),
     wayBack: wayBack(record),
-    commands: commandsOf(record),
+    commands: [...(isPivotSaid ? [] : pivotHint(record)), ...commandsOf(record)],
   };
 }
 
@@ -99,6 +104,21 @@ function wayBack(record: OperationRecord): string {
   if (none !== null) return `none: ${none}`;
   const begun = plan.steps.filter((_, i) => marks[i] === 'done' || marks[i] === 'doing');
   return `open until step ${commitAt} is done: taking it back ${explainUndo(begun)}`;
+}
+
+/** For a move that is to wait, also before it does. */
+function pivotHint({
+  id,
+  plan,
+  steps,
+  direction,
+  attention,
+}: OperationRecord): readonly CommandHint[] {
+  const isHeld = plan.steps.some(
+    (one, i) => one.kind === 'wait-pivot' && steps[i]?.mark !== 'done',
+  );
+  if (!isHeld || direction === 'back' || attention !== null) return [];
+  return [{ type: `ferry pivot ${id}`, why: 'switch as soon as it is in step' }];
 }
 
 function commandsOf(record: OperationRecord): readonly CommandHint[] {

@@ -83,6 +83,7 @@ export interface FerryClient {
   /** The operation at every change, the last one when it has ended; rejects when it was rolled back. */
   watchOperation(id: number, options?: StreamReadOptions): AsyncGenerator<OperationView>;
   paceOperation(id: number, change: PaceChange): Promise<void>;
+  pivotOperation(id: number): Promise<void>;
   rotateOperation(id: number): Promise<void>;
   cancelOperation(id: number): Promise<void>;
   resolveOperation(id: number, answer: OperationAnswer): Promise<OperationView>;
@@ -93,8 +94,12 @@ export interface FerryClient {
 
 export function ferryClient(socketPath: string): FerryClient {
   // `as`: both ends of the socket are this project, of one version; the server's types are the client's.
-  const ask = async <T>(method: Method, path: string, body?: unknown): Promise<T> =>
-    (await exchange(socketPath, method, path, body)) as T;
+  const ask = async <T>(
+    method: Method,
+    path: string,
+    body?: unknown,
+    signal?: AbortSignal,
+  ): Promise<T> => (await exchange(socketPath, method, path, body, signal)) as T;
   const tell = async (method: Method, path: string, body?: unknown): Promise<void> => {
     await exchange(socketPath, method, path, body);
   };
@@ -120,20 +125,11 @@ export function ferryClient(socketPath: string): FerryClient {
     dumpXml: async (domain, { inactive }) =>
       (await ask<{ xml: string }>('GET', `${of(domain)}/xml?inactive=${inactive}`)).xml,
     chain: (domain) => ask('GET', `${of(domain)}/chain`),
-    doctor: async (domain, signal) => {
+    doctor: (domain, signal) => {
       const query = domain === null ? '' : `?domain=${encodeURIComponent(domain)}`;
-      // `as`: see above.
-      return (await exchange(
-        socketPath,
-        'GET',
-        `/v1/doctor${query}`,
-        undefined,
-        signal,
-      )) as DoctorReport;
+      return ask('GET', `/v1/doctor${query}`, undefined, signal);
     },
-    gcList: async (signal) =>
-      // `as`: see above.
-      (await exchange(socketPath, 'GET', '/v1/gc', undefined, signal)) as GcReport,
+    gcList: (signal) => ask('GET', '/v1/gc', undefined, signal),
     gcRemove: (paths) => ask('POST', '/v1/gc', { paths }),
     createSnapshot: (domain, xml, flags) =>
       ask('POST', `${of(domain)}/snapshots`, { xml, ...flags }),
@@ -154,6 +150,7 @@ export function ferryClient(socketPath: string): FerryClient {
     waitOperation: (id, signal) => waitOperation(socketPath, id, signal),
     watchOperation: (id, options = {}) => watchOperation(socketPath, id, options),
     paceOperation: (id, change) => tell('POST', `/v1/operations/${id}/pace`, change),
+    pivotOperation: (id) => tell('POST', `/v1/operations/${id}/pivot`),
     rotateOperation: (id) => tell('POST', `/v1/operations/${id}/rotate`),
     cancelOperation: (id) => tell('POST', `/v1/operations/${id}/cancel`),
     resolveOperation: (id, answer) => ask('POST', `/v1/operations/${id}/resolve`, answer),

@@ -34,12 +34,25 @@ const snapshot = z.strictObject({ domain: name, snapshot: name });
 const disk = z.strictObject({ domain: name, disk: name });
 export const operation = z.strictObject({ operation: sequence });
 
+const pivotWhen = z.discriminatedUnion('how', [
+  z.strictObject({ how: z.literal('auto') }),
+  z.strictObject({ how: z.literal('manual') }),
+  z.strictObject({ how: z.literal('at'), atMs: z.number().int().positive().max(8.64e15) }),
+  z.strictObject({
+    how: z.literal('when'),
+    lagBytes: bytes,
+    forMs: z.number().int().min(0).max(8.64e15),
+  }),
+]);
+
 const moveRequest = z.strictObject({
   disks: z.array(name).min(1, 'name at least one disk'),
   to: path,
   rotateBytes: z.union([bytes, z.null()]).default(defaultRotateBytes),
   bytesPerSecond: z.union([bytes, z.null()]).default(null),
   verify: z.enum(verifyModes).default('full'),
+  pivot: pivotWhen.default({ how: 'auto' }),
+  quiesce: flag,
 });
 
 const done = async (promise: Promise<void>): Promise<Record<string, never>> => {
@@ -265,6 +278,13 @@ export const routes: readonly Route[] = [
       }),
     },
     ({ params, body }, { host }) => done(host.paceOperation(params.operation, body)),
+  ),
+  route(
+    'POST',
+    '/v1/operations/:operation/pivot',
+    'pivot',
+    { params: operation },
+    ({ params }, { host }) => done(host.pivotOperation(params.operation)),
   ),
   route(
     'POST',

@@ -26,7 +26,7 @@ import type { FerryClient } from './client.js';
 import type { ServeOptions } from './server.js';
 import { serveHttp } from './server.js';
 import type { MemoryHost } from './testing/memory-host.js';
-import { move, moveRequest, moved, sampleHost } from './testing/samples.js';
+import { aMove, move, moved, sampleHost } from './testing/samples.js';
 import { RemoteError } from './wire.js';
 
 interface Served {
@@ -125,11 +125,12 @@ for (const [name, call, want] of [
     (c) => c.endBlockJob('vm1', 'vda', 'pivot'),
     ['endBlockJob', 'vm1', 'vda', 'pivot'],
   ],
-  ['startMove', (c) => c.startMove('vm1', moveRequest), ['startMove', 'vm1', moveRequest]],
-  ['planMove', (c) => c.planMove('vm1', moveRequest), ['planMove', 'vm1', moveRequest]],
+  ['startMove', (c) => c.startMove('vm1', aMove), ['startMove', 'vm1', aMove]],
+  ['planMove', (c) => c.planMove('vm1', aMove), ['planMove', 'vm1', aMove]],
   ['plan', (c) => c.plan('0123abcd'), ['plan', '0123abcd']],
   ['applyPlan', (c) => c.applyPlan('0123abcd'), ['applyPlan', '0123abcd']],
   ['paceOperation', (c) => c.paceOperation(7, aPace), ['paceOperation', 7, aPace]],
+  ['pivotOperation', (c) => c.pivotOperation(7), ['pivotOperation', 7]],
   ['rotateOperation', (c) => c.rotateOperation(7), ['rotateOperation', 7]],
   [
     'operations',

@@ -16,6 +16,8 @@ export interface StepReport {
   readonly totalBytes: bigint;
   /** Of a copy. */
   readonly phase?: 'copying' | 'verifying';
+  /** Every mirror is READY and follows the guest: nothing but a word or its time is waited for. */
+  readonly isInStep?: true;
 }
 
 /** How the copies of an operation go. */
@@ -39,6 +41,8 @@ export interface EffectContext {
   readonly notePause: (what: string, ms: number) => void;
   /** What was said of the operation's copies since it was planned, asked again and again; null: nothing. */
   readonly pace: () => CopyPace | null;
+  /** Whether somebody said that the operation shall switch without waiting any longer; asked again and again. */
+  readonly isPivotSaid: () => boolean;
   /** What this step, in whichever life of the daemon, wrote down of the copy that it makes; null: nothing. */
   readonly saved: () => Promise<SavedCopy | null>;
   /** Durable when it resolves. */

@@ -15,6 +15,7 @@
 import type { Change } from '../domain/record.js';
 import type { Entry, Mark, Pause } from '../journal/entry.js';
 import { isRecordOnly } from '../journal/applied.js';
+import { encode } from '../journal/codec.js';
 import type { Progress } from '../journal/fold.js';
 import { fold } from '../journal/fold.js';
 import type { Journal } from '../journal/journal.js';
@@ -62,6 +63,7 @@ export interface RunnerDeps<W> {
   readonly onProgress?: (progress: StepProgress) => void;
   /** Of an operation; null: as planned. */
   readonly pace?: (operation: number) => CopyPace | null;
+  readonly isPivotSaid?: (operation: number) => boolean;
   /** Awaited before a step is done on the way forward: who goes on with many operations at once puts them in order. */
   readonly turn?: (kind: StepKind) => Promise<void>;
   /** Told, still under the lock, that the journal could not be written: the operation is half-way until it is resumed. */
@@ -186,15 +188,22 @@ async function toTheEnd<W>(begun: Run<W>, first: Next): Promise<Outcome> {
   let run = begun;
   let next = first;
   while ('background' in next) {
-    const returned = await doInBackground(run, next.background);
-    // While the lock was free the rest of the plan may have become another.
+    const i = next.background;
+    const returned = await doInBackground(run, i);
     next = await locked(run, async () => {
+      const was = run.plan.steps[i];
       run = await asPlannedNow(run);
-      return await advance(run, returned);
+      // While the lock was free the rest of the plan may have become another, and what came of a step that it has no
+      // more says nothing: its jobs may have ended under it.
+      return await advance(run, isSameStep(run.plan.steps[i], was) ? returned : null);
     });
   }
   return next;
 }
+
+/** As the journal would write them: one of the two may have been read from there. */
+const isSameStep = (one: Step | undefined, other: Step | undefined): boolean =>
+  encode(one ?? null) === encode(other ?? null);
 
 async function asPlannedNow<W>(run: Run<W>): Promise<Run<W>> {
   const found = await run.deps.journal.operation(run.operation);
@@ -463,6 +472,7 @@ function partsOf<W>(
     progress: (report) => tell(run, i, 'doing', report),
     notePause: (what, ms) => void run.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),
     pace: () => deps.pace?.(operation) ?? null,
+    isPivotSaid: () => deps.isPivotSaid?.(operation) ?? false,
     saved: async () => await deps.journal.copy(operation, i),
     save: async (note) => await deps.journal.saveCopy(operation, i, note),
   };

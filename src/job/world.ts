@@ -3,6 +3,7 @@
 import type { Definition } from '../domain/definition.js';
 import type { DomainRecord } from '../domain/record.js';
 import type { ImageStore } from '../image/store.js';
+import type { Agent } from '../qmp/agent.js';
 import type { Monitor } from '../qmp/monitor.js';
 import type { QemuStart } from '../plan/step.js';
 import { QemuError } from '../std/errors.js';
@@ -20,6 +21,8 @@ export interface DomainWorld {
   record(): Promise<DomainRecord | null>;
   /** Null: its QEMU is gone, or never was. */
   monitor(): Promise<Monitor | null>;
+  /** The agent in its guest; null: it has no channel to one. */
+  agent(): Promise<Agent | null>;
   /** `definition` with what QEMU chose at its start: terminals, ports. */
   asStarted(definition: Definition): Promise<Definition>;
   /** Starts QEMU with its CPUs stopped; resolves when its monitor answers. Finding it started already is success. */
@@ -31,6 +34,10 @@ export interface DomainWorld {
   /** Copies UEFI variables from their template; with `keep` not over what is there. */
   createNvram(path: string, template: string, how: 'keep' | 'reset'): Promise<void>;
 }
+
+/** Whether the guest stands still, if it does, only because of us; one that its user suspended does not. */
+export const isToRun = async (world: DomainWorld): Promise<boolean> =>
+  (await world.record())?.live?.state.state === 'running';
 
 export async function needMonitor(world: DomainWorld, doing: string): Promise<Monitor> {
   const monitor = await world.monitor();

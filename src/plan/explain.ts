@@ -1,5 +1,6 @@
 // Steps in words: one line each, for `ferry ops show` and for whoever reads a journal at night.
 
+import { explainPivot } from './pivot-when.js';
 import type { Step, StepKind } from './step.js';
 
 export function explainStep(step: Step): string {
@@ -20,6 +21,8 @@ export function explainStep(step: Step): string {
       return `commit ${step.offline.overlayPaths.join(', ')} into ${step.offline.base.path} (job ${step.jobId})`;
     case 'wait-ready':
       return `wait until ${step.jobIds.join(', ')} ${step.jobIds.length === 1 ? 'is' : 'are'} READY`;
+    case 'wait-pivot':
+      return `wait, in step, for ${explainPivot(step.when, 'ferry pivot')}`;
     case 'copy-image':
       return `copy ${step.from} to ${step.to}`;
     case 'hold-images':
@@ -29,9 +32,11 @@ export function explainStep(step: Step): string {
     case 'let-go-images':
       return 'let the old images go';
     case 'pivot':
-      return `switch ${step.disks.map((disk) => `${disk.target} to ${disk.path ?? disk.to}`).join(', ')}, all or none`;
+      return `switch ${step.disks.map((disk) => `${disk.target} to ${disk.path ?? disk.to}`).join(', ')}, all or none${step.quiesce === true ? ', the file systems of the guest frozen' : ''}`;
     case 'resume-guest':
       return 'let the guest go on';
+    case 'thaw-guest':
+      return 'thaw the file systems of the guest';
     case 'pause-guest':
       return 'stop the CPUs of the guest';
     case 'cancel-job':

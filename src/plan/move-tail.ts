@@ -8,6 +8,8 @@ import { blockdevOptions, chainOptions, reopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
 import { present } from '../std/assert.js';
 import { commitJobId, copyJobId, filterNode } from './overlay.js';
+import type { PivotWhen } from './pivot-when.js';
+import { pivotAtOnce } from './pivot-when.js';
 import { staleRoles } from './roles.js';
 import type { OfflineCommit, PivotDisk, Step } from './step.js';
 
@@ -35,6 +37,10 @@ export interface MoveData {
   readonly ways: readonly MoveWay[];
   /** The live layer gets an epoch on top of it once it takes more; null: never. */
   readonly rotateBytes: bigint | null;
+  /** Left out: as soon as it is in step. */
+  readonly pivot?: PivotWhen;
+  /** The guest's file systems are frozen around the pivot. */
+  readonly quiesce?: boolean;
 }
 
 interface Named {
@@ -62,17 +68,28 @@ export const twins = ({ epochs }: MoveWay): readonly Layer[] =>
 const jobOf = (way: MoveWay): string => copyJobId(way.target, newest(way).twin);
 const commitJobOf = (way: MoveWay): string => commitJobId(way.target, newest(way).twin);
 
-export function moveTail(domain: Named, ways: readonly MoveWay[]): readonly Step[] {
+/** How many steps stand before the end of the commit step, the first pivot. */
+export const commitIn = (tail: readonly Step[]): number =>
+  1 + tail.findIndex(({ kind }) => kind === 'pivot');
+
+export function moveTail(
+  domain: Named,
+  { ways, pivot: when = pivotAtOnce, quiesce = false }: Omit<MoveData, 'rotateBytes'>,
+): readonly Step[] {
   const jobIds = ways.map(jobOf);
   const commitIds = ways.map(commitJobOf);
+  const held: readonly Step[] = when.how === 'auto' ? [] : [{ kind: 'wait-pivot', when, jobIds }];
   return [
     { kind: 'wait-ready', job: 'copy', jobIds },
+    ...held,
     {
       kind: 'pivot',
       disks: ways.map(toDestination),
+      ...(quiesce ? { quiesce } : {}),
       changes: ways.flatMap((way) => arrived(domain, way)),
     },
     { kind: 'resume-guest', when: 'if-running' },
+    ...(quiesce ? [{ kind: 'thaw-guest' } as const] : []),
     { kind: 'dismiss-jobs', jobIds },
     ...ways.flatMap(closeSource),
     ...ways.map(startCommit),

@@ -15,9 +15,10 @@ import type { DomainRecord } from '../domain/record.js';
 import { present } from '../std/assert.js';
 import { RequestError, StateError } from '../std/errors.js';
 import type { MoveData, MoveWay } from './move-tail.js';
-import { moveTail } from './move-tail.js';
+import { commitIn, moveTail } from './move-tail.js';
 import type { OverlayDisk } from './overlay.js';
 import { copyJobId, filterNode, mirrorSteps, prepareSteps, snapshotStep } from './overlay.js';
+import type { PivotWhen } from './pivot-when.js';
 import { isRefusal, jobObstacle, layersOf, needLive, refuse } from './refuse.js';
 import type { Plan, Refusal, Step } from './step.js';
 
@@ -42,6 +43,9 @@ export interface Move {
   readonly bytesPerSecond: bigint | null;
   /** How much of each copy is read back and compared with what was read. */
   readonly verify: VerifyMode;
+  readonly pivot: PivotWhen;
+  /** Freezes the guest's file systems around the pivot. */
+  readonly quiesce: boolean;
 }
 
 /** One disk on its way: the source's layers and where each of them goes. */
@@ -265,7 +269,8 @@ function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
 
 function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
   const overlays = ways.map((way) => way.overlay);
-  const move: MoveData = { ways: ways.map(dataOf), rotateBytes: request.rotateBytes };
+  const { rotateBytes, pivot, quiesce } = request;
+  const move: MoveData = { ways: ways.map(dataOf), rotateBytes, pivot, quiesce };
   const before: readonly Step[] = [
     ...prepareSteps(overlays),
     snapshotStep(overlays, nextIndex),
@@ -273,13 +278,13 @@ function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
     ...ways.flatMap((way) => copySteps(request, way)),
     ...ways.flatMap(openCopies),
   ];
+  const tail = moveTail(request.record, move);
   return {
     operation: 'move',
     domain: request.record.uuid,
     domainName: request.record.name,
-    steps: [...before, ...moveTail(request.record, move.ways)],
-    // `wait-ready` and the pivot after it.
-    commitAt: before.length + 2,
+    steps: [...before, ...tail],
+    commitAt: before.length + commitIn(tail),
     waitsFrom: before.findIndex((step) => step.kind === 'snapshot'),
     move,
   };

@@ -13,7 +13,7 @@ import { StateError } from '../std/errors.js';
 import { mirrorsOf } from './mirror-end.js';
 import type { OpenMove } from './move-again.js';
 import type { Epoch, MoveData, MoveWay } from './move-tail.js';
-import { moveTail, newest, pathOf, sources, twinOptions, twins } from './move-tail.js';
+import { commitIn, moveTail, newest, pathOf, sources, twinOptions, twins } from './move-tail.js';
 import { copyJobId, filterNode } from './overlay.js';
 import { isRefusal, needLive, refuse } from './refuse.js';
 import type { Plan, Refusal, RotateDisk, SnapshotDisk, Step, StepOf } from './step.js';
@@ -218,14 +218,9 @@ function replan(
   prepared: readonly Step[],
 ): Change {
   const { plan, operation } = move;
-  const data: MoveData = {
-    ...present(plan.move, 'checked'),
-    ways: turns.map(({ after }) => after),
-  };
-  const tailLength = moveTail(
-    record,
-    turns.map(({ before }) => before),
-  ).length;
+  const before = present(plan.move, 'checked');
+  const data: MoveData = { ...before, ways: turns.map(({ after }) => after) };
+  const tailLength = moveTail(record, before).length;
   const head = plan.steps.slice(0, plan.steps.length - tailLength);
   const rotated: readonly Step[] = [
     ...prepared,
@@ -249,9 +244,9 @@ function replan(
       },
     ]),
   ];
-  const steps = [...head, ...rotated, ...moveTail(record, data.ways)];
-  // `wait-ready` and the pivot after it.
-  const commitAt = head.length + rotated.length + 2;
+  const tail = moveTail(record, data);
+  const steps = [...head, ...rotated, ...tail];
+  const commitAt = head.length + rotated.length + commitIn(tail);
   const next: Plan = { ...plan, steps, commitAt, move: data };
   return { change: 'replan', operation, from: head.length, done: rotated.length, plan: next };
 }

@@ -9,6 +9,7 @@ import { assert } from '../std/assert.js';
 import type { OfflineMove } from './move-offline.js';
 import type { MoveData } from './move-tail.js';
 import type { OperationName } from './operation.js';
+import type { PivotWhen } from './pivot-when.js';
 
 export interface ImageFile {
   readonly path: string;
@@ -139,6 +140,8 @@ interface Steps {
   };
   /** Waits until every job is READY. Changes nothing; may take long, so the domain is not locked meanwhile. */
   'wait-ready': { readonly job: 'copy' | 'commit'; readonly jobIds: readonly string[] };
+  /** Waits, every job being READY, until it is time to switch or somebody says so. Otherwise as `wait-ready`. */
+  'wait-pivot': { readonly when: PivotWhen; readonly jobIds: readonly string[] };
   /** Copies a frozen image to `to` by way of `to`.part: data, fsync, verification, header naming `backing`, rename, fsync of the folder. */
   'copy-image': {
     readonly from: string;
@@ -161,9 +164,15 @@ interface Steps {
   arrive: { readonly images: readonly HeldImage[]; readonly copies: readonly string[] };
   'let-go-images': Record<never, never>;
   /** Law 4 over all disks; leaves the guest stopped, `resume-guest` follows. */
-  pivot: { readonly disks: readonly PivotDisk[] };
+  pivot: {
+    readonly disks: readonly PivotDisk[];
+    /** The guest's agent freezes its file systems just before; `thaw-guest` follows behind `resume-guest`. */
+    readonly quiesce?: boolean;
+  };
   /** Lets the guest go on: always, or only if its record says that it runs (a guest that its user suspended stays so). */
   'resume-guest': { readonly when: 'always' | 'if-running' };
+  /** The guest's agent thaws what a pivot had it freeze. */
+  'thaw-guest': Record<never, never>;
   /** Stops the CPUs because the user wants it. */
   'pause-guest': Record<never, never>;
   /** Ends a job without switching (force) and dismisses it. Gone already is fine. */
@@ -247,6 +256,7 @@ const final: ReadonlySet<StepKind> = new Set([
   'kill-qemu',
   'signal-guest',
   'pause-guest',
+  'thaw-guest',
 ]);
 
 /** Rules that every plan keeps; broken ones are bugs of a planner. */

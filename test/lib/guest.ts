@@ -43,7 +43,8 @@ export type Writer = Readonly<
       | 'stat'
       | 'idle'
       | 'stay'
-      | 'keepgoing',
+      | 'keepgoing'
+      | 'agent',
       number
     >
   >

@@ -21,8 +21,10 @@ import { rotationOf, takeUp } from '../../src/host/owed.js';
 import { planStart, planStop } from '../../src/plan/lifecycle.js';
 import { layersOf } from '../../src/plan/refuse.js';
 import type { Plan, QemuStart, Refusal } from '../../src/plan/step.js';
+import type { Agent } from '../../src/qmp/agent.js';
 import type { Monitor } from '../../src/qmp/monitor.js';
 import { present } from '../../src/std/assert.js';
+import { QemuError } from '../../src/std/errors.js';
 import { Lock } from '../../src/std/queue.js';
 import { FakeGuest } from '../fake/guest.js';
 import { FakeQemu } from '../fake/qemu.js';
@@ -81,6 +83,8 @@ export class FerryBench {
   readonly images = productStore(this.storage, (files) => this.struck(files, 'copy'));
   journal: Journal = new MemoryJournal({ nowMs: () => 0 });
   meddle: Meddle = () => null;
+  /** Of the guest in the QEMU of now. */
+  fileSystems = { isFrozen: false };
   striker = new Striker();
   death: Death | null = null;
   /** Or after the first call of this method. */
@@ -270,6 +274,7 @@ export class FerryBench {
       ),
       record: async () => await this.journal.domain(uuid),
       monitor: async () => await this.connected(),
+      agent: async () => this.struck(this.agent, 'agent'),
       asStarted: async (definition) => definition,
       startQemu: async (start) => {
         await this.around(this.life, 'start QEMU', async () => this.startQemu(start));
@@ -278,6 +283,24 @@ export class FerryBench {
       killQemu: async () => this.qemu.kill(),
       createNvram: async () => undefined,
     };
+  }
+
+  /** In the guest: it answers when the guest runs, and refuses to freeze twice. */
+  readonly agent: Agent = {
+    isFrozen: async () => this.asked().isFrozen,
+    freeze: async () => {
+      const guest = this.asked();
+      if (guest.isFrozen)
+        throw new QemuError('it is disabled: frozen', { qmpClass: 'AgentRefused' });
+      guest.isFrozen = true;
+    },
+    thaw: async () => void (this.asked().isFrozen = false),
+  };
+
+  private asked(): { isFrozen: boolean } {
+    if (!this.qemu.alive || this.qemu.machine.runState !== 'running')
+      throw new QemuError('it does not answer', { qmpClass: 'NoAnswer' });
+    return this.fileSystems;
   }
 
   private async copy(request: CopyImage): Promise<CopyWhole> {
@@ -304,6 +327,7 @@ export class FerryBench {
     });
     this.connection = null;
     this.stopping = null;
+    this.fileSystems = { isFrozen: false };
   }
 
   private async connected(): Promise<Monitor | null> {

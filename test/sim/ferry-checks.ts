@@ -30,6 +30,7 @@ export async function checkRunning(bench: FerryBench): Promise<void> {
   const record = await bench.record();
   const live = present(record.live, 'QEMU was not struck');
   assert.equal(bench.qemu.machine.runState, live.state.state, 'the run state of the guest');
+  assert.equal(bench.fileSystems.isFrozen, false, 'the file systems of the guest');
   const mirrors = mirrorsOf(record);
   const nodes = live.definition.disks.flatMap((disk) => layersOf(disk).map(formatNode));
   const targets = mirrors.flatMap(({ mirror }) =>

@@ -19,6 +19,8 @@ import {
 } from '../../src/plan/mirror-end.js';
 import { destinationsOf, planMove } from '../../src/plan/move.js';
 import { planMoveOffline } from '../../src/plan/move-offline.js';
+import type { PivotWhen } from '../../src/plan/pivot-when.js';
+import { pivotAtOnce } from '../../src/plan/pivot-when.js';
 import { layersOf } from '../../src/plan/refuse.js';
 import { planSnapshotCreate } from '../../src/plan/snapshot-create.js';
 import type { Plan, Refusal } from '../../src/plan/step.js';
@@ -72,6 +74,13 @@ const forget = async (bench: FerryBench): Promise<Plan | Refusal> => {
 
 const create = (kind: Kind) => async (bench: FerryBench) => await planCreate(bench, kind);
 
+/** The step that holds it up is there, and its time comes as soon as it is looked at. */
+const planHeld = async (bench: FerryBench): Promise<Plan | Refusal> =>
+  await planTheMove(bench, { how: 'when', lagBytes: 1n << 40n, forMs: 0 });
+
+const planQuiesced = async (bench: FerryBench): Promise<Plan | Refusal> =>
+  await planTheMove(bench, pivotAtOnce, true);
+
 export const scenarios: readonly Scenario[] = [
   { name: 'snapshot of 1 disk', targets: one, before: null, plan: create('plain') },
   { name: 'snapshot of 3 disks', targets: three, before: null, plan: create('plain') },
@@ -102,6 +111,8 @@ export const scenarios: readonly Scenario[] = [
     plan: moveOffline,
     isOffline: true,
   },
+  { name: 'move 1 disk, quiesced', targets: one, before: null, plan: planQuiesced },
+  { name: 'move 1 disk, held until its time', targets: one, before: null, plan: planHeld },
   { name: 'move 1 disk by reflink', targets: one, before: null, plan: planTheMove, reflinks: true },
 ];
 
@@ -224,7 +235,11 @@ async function copyBase({ storage }: FerryBench): Promise<void> {
   await storage.copy({ from: '/src/vda.qcow2', to: '/dst/vda.qcow2' });
 }
 
-async function planTheMove(bench: FerryBench): Promise<Plan | Refusal> {
+async function planTheMove(
+  bench: FerryBench,
+  pivot: PivotWhen = pivotAtOnce,
+  quiesce = false,
+): Promise<Plan | Refusal> {
   const record = await bench.record();
   const { definition } = present(record.live, 'it runs');
   const disks = definition.disks.map(({ target }) => present(findDisk(definition, target), target));
@@ -247,6 +262,8 @@ async function planTheMove(bench: FerryBench): Promise<Plan | Refusal> {
     rotateBytes: null,
     bytesPerSecond: null,
     verify: 'full',
+    pivot,
+    quiesce,
   });
 }
 

@@ -341,6 +341,7 @@ export async function factsAfter(plan: Plan): Promise<string> {
       progress: () => undefined,
       notePause: () => undefined,
       pace: () => null,
+      isPivotSaid: () => false,
       saved: async () => null,
       save: async () => undefined,
     });

@@ -189,6 +189,11 @@ export class MemoryHost implements FerryHost {
     this.operation(id);
   }
 
+  async pivotOperation(id: number): Promise<void> {
+    this.note('pivotOperation', id);
+    this.operation(id);
+  }
+
   operations(filter: { readonly all: boolean }): readonly OperationView[] {
     this.note('operations', filter);
     return [...this.operationViews.values()].filter((o) => filter.all || o.status === 'running');

@@ -117,12 +117,14 @@ export const s2: SnapshotView = {
 export const s3: SnapshotView = { ...s2, name: 's3', current: false };
 
 /** Nothing in it is a default. */
-export const moveRequest: MoveRequest = {
+export const aMove: MoveRequest = {
   disks: ['vda'],
   to: '/dst',
   rotateBytes: 1n << 28n,
   bytesPerSecond: 1n << 20n,
   verify: 'sample',
+  pivot: { how: 'when', lagBytes: 4n << 20n, forMs: 30_000 },
+  quiesce: true,
 };
 
 export const move: OperationView = {
@@ -156,6 +158,7 @@ export const move: OperationView = {
   },
   progress: {
     phase: 'copying',
+    pivot: 'manual',
     limitBytesPerSecond: null,
     percent: 45,
     doneBytes: 4n * GiB + 512n * MiB,
@@ -246,6 +249,7 @@ export const plan: MovePlan = {
   domain: vm1.uuid,
   domainName: 'vm1',
   to: '/dst',
+  pivot: 'at 2026-01-03T03:00:00Z',
   strategy: { name: 'mirrored-snapshot', why: 'a crash costs what changed' },
   disks: [
     {

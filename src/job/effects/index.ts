@@ -11,11 +11,13 @@ import {
   signalGuest,
   startQemu,
 } from './guest.js';
+import { thawGuest } from './freeze.js';
 import { copyImage, createImage, recreateImage, removeFile } from './images.js';
 import { cancelJob, dismissJobs, sealJob, startCommit, startMirror, waitReady } from './jobs.js';
 import { closeNode, openNode } from './nodes.js';
 import { arrive, holdImages, letGoImages } from './offline.js';
 import { pivot } from './pivot.js';
+import { waitPivot } from './wait-pivot.js';
 import { rotate } from './rotate.js';
 import { closeSealed, seal, stamp } from './seal.js';
 import { snapshot } from './snapshot.js';
@@ -29,12 +31,14 @@ export const effects: Effects<DomainWorld> = {
   'start-mirror': startMirror,
   'start-commit': startCommit,
   'wait-ready': waitReady,
+  'wait-pivot': waitPivot,
   'copy-image': copyImage,
   'hold-images': holdImages,
   arrive,
   'let-go-images': letGoImages,
   pivot,
   'resume-guest': resumeGuest,
+  'thaw-guest': thawGuest,
   'pause-guest': pauseGuest,
   'cancel-job': cancelJob,
   'seal-job': sealJob,

@@ -15,7 +15,8 @@ import { present } from '../../std/assert.js';
 import { BusyError, QemuError, StateError, messageOf } from '../../std/errors.js';
 import type { Effect, EffectContext } from '../effect.js';
 import type { DomainWorld } from '../world.js';
-import { ifAlive, needMonitor } from '../world.js';
+import { ifAlive, isToRun, needMonitor } from '../world.js';
+import { freezeUnlessStopped, mayBeFrozen, thaw } from './freeze.js';
 import { cancel, startActiveCommit } from './jobs.js';
 import { nodesOf, rootsOf } from './nodes.js';
 
@@ -33,17 +34,18 @@ const HEALTH_TIMEOUT_MS = 1000;
 const SETTLE_TIMEOUT_MS = 30_000;
 
 export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
-  async do({ disks }, world, context) {
+  async do(step, world, context) {
+    const { disks } = step;
     const monitor = await world.monitor();
     if (monitor === null) return await commitWithoutQemu(disks, world);
     if (!context.begun) completing.set(monitor, new Set());
     try {
-      await switchOver(monitor, disks, world);
+      await switchOver(monitor, step, world);
     } catch (error) {
       // Once all have switched, on is nearer than back, and from a commit there is no way back: its base has a parent.
       if (await hasSwitched(monitor, disks).catch(() => false)) return;
       // Behind the commit step nobody would undo it, and a guest must never be left standing.
-      await backOut(disks, world, context).catch((second: unknown) => {
+      await backOut(step, world, context).catch((second: unknown) => {
         throw new QemuError(`${messageOf(error)}; and the way back failed: ${messageOf(second)}`, {
           cause: error,
         });
@@ -51,8 +53,8 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
       throw error;
     }
   },
-  undo: ({ disks }, world, context) => backOut(disks, world, context),
-  async probe({ disks }, world) {
+  undo: (step, world, context) => backOut(step, world, context),
+  async probe({ disks, quiesce = false }, world) {
     const monitor = await world.monitor();
     if (monitor === null) return 'absent';
     const roots = await rootsOf(monitor);
@@ -63,19 +65,21 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
     const untouched = disks.every(
       (disk) => roots.has(disk.from) && jobs.get(disk.jobId)?.info.status === 'ready',
     );
-    return untouched && status === 'running' ? 'absent' : 'partial';
+    if (!untouched || status !== 'running') return 'partial';
+    return quiesce && (await mayBeFrozen(world)) ? 'partial' : 'absent';
   },
 };
 
 async function switchOver(
   monitor: Monitor,
-  disks: readonly PivotDisk[],
+  step: StepOf<'pivot'>,
   world: DomainWorld,
 ): Promise<void> {
+  const { disks } = step;
   const roots = await rootsOf(monitor);
   if (!disks.every((disk) => roots.has(disk.to))) {
     await commitAgain(monitor, disks, roots);
-    await prepare(monitor, disks, world);
+    await prepare(monitor, step, world);
     const isOurs = await isToRun(world);
     const stoppedAt = performance.now();
     await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
@@ -147,7 +151,7 @@ async function commitAgain(
 /** While the guest runs: are the jobs fit, is the target alive; and flush, so that `stop` has little to do (11 × shorter). */
 async function prepare(
   monitor: Monitor,
-  disks: readonly PivotDisk[],
+  { disks, quiesce = false }: StepOf<'pivot'>,
   world: DomainWorld,
 ): Promise<void> {
   const { status } = await monitor.execute('query-status', {});
@@ -162,6 +166,8 @@ async function prepare(
   // Found in the middle of it: the guest stands still, and every moment counts.
   if (disks.some((disk) => isBeyondReady(jobs.get(disk.jobId)))) return;
   await Promise.all(disks.map((disk) => untilHealthy(disk, world)));
+  // As late as can be: what it flushes goes the way of the pre-flush.
+  if (quiesce) await freezeUnlessStopped(world, monitor, status);
   if (status !== 'running') return;
   for (const disk of disks) {
     await monitor.execute(
@@ -276,9 +282,9 @@ async function checkRoots(monitor: Monitor, disks: readonly PivotDisk[]): Promis
 
 /** All disks back on their source, jobs that went too far cancelled, the guest as its record says. Law 5. */
 async function backOut(
-  disks: readonly PivotDisk[],
+  { disks, quiesce = false }: StepOf<'pivot'>,
   world: DomainWorld,
-  { notePause }: EffectContext,
+  context: EffectContext,
 ): Promise<void> {
   await ifAlive(world, async (monitor) => {
     const { running } = await monitor.execute('query-status', {});
@@ -300,7 +306,8 @@ async function backOut(
     await swingBack(monitor, disks);
     await resumeIfRunning(monitor, world);
     const ms = pauseOf(monitor);
-    if (ms !== null) notePause('pivot that was taken back', ms);
+    if (ms !== null) context.notePause('pivot that was taken back', ms);
+    if (quiesce && (await isToRun(world))) await thaw(world, context);
   });
 }
 
@@ -347,10 +354,6 @@ async function commitWithoutQemu(disks: readonly PivotDisk[], world: DomainWorld
         await world.images.commitOffline(path, offline.base);
   }
 }
-
-/** Whether the guest stands still only because of us; one that its user suspended does not. */
-export const isToRun = async (world: DomainWorld): Promise<boolean> =>
-  (await world.record())?.live?.state.state === 'running';
 
 /** `cont`, unless the guest's user had suspended it. */
 export async function resumeIfRunning(monitor: Monitor, world: DomainWorld): Promise<void> {

@@ -6,10 +6,10 @@ import { waitJobs } from '../../qmp/jobs.js';
 import { QemuError, messageOf } from '../../std/errors.js';
 import type { Effect } from '../effect.js';
 import type { DomainWorld } from '../world.js';
-import { ifAlive, needMonitor } from '../world.js';
+import { ifAlive, isToRun, needMonitor } from '../world.js';
 import { cancel, startActiveCommit } from './jobs.js';
 import { close, rootsOf } from './nodes.js';
-import { isToRun, pauseOf, pivot, resumeIfRunning } from './pivot.js';
+import { pauseOf, pivot, resumeIfRunning } from './pivot.js';
 
 /** An overlay that has to go back is small, but its guest writes on: time to converge. */
 const COMMIT_TIMEOUT_MS = 10 * 60_000;

@@ -1,4 +1,4 @@
-// The table of bench/move.ts: each goal of the project beside what was measured, and the measures that it is made of.
+// The tables of bench/move.ts: each goal of the project beside what was measured, and the measures that it is made of.
 
 import type { Measure, Mover } from './movers.js';
 import { lineThrough, median, quantile } from './numbers.js';
@@ -26,7 +26,7 @@ interface Row {
   readonly note?: string;
 }
 
-/** Two tables in Markdown. */
+/** In Markdown; rows of what was not measured are left out. */
 export function moveTable(results: Results): string {
   const goals = [
     ...slopeRows(results),
@@ -43,14 +43,18 @@ export function moveTable(results: Results): string {
       .map(
         ({ what, goal, values, note = '' }) => `| ${what} | ${goal} | ${show(values)} | ${note} |`,
       ),
-    '',
-    '| data | mover | seconds | guest: share of its write rate | worst gap, ms | destination ÷ source |',
-    '| --- | --- | --- | --- | --- | --- |',
-    ...sourcesOf(results).flatMap((name) =>
-      movers.flatMap((mover) => measuresRow(results, name, mover)),
-    ),
+    ...(results.rounds.length === 0 ? [] : measuresTable(results)),
   ].join('\n');
 }
+
+const measuresTable = (results: Results): readonly string[] => [
+  '',
+  '| data | mover | seconds | guest: share of its write rate | worst gap, ms | destination ÷ source |',
+  '| --- | --- | --- | --- | --- | --- |',
+  ...sourcesOf(results).flatMap((name) =>
+    movers.flatMap((mover) => measuresRow(results, name, mover)),
+  ),
+];
 
 const movers = ['cp', 'none', 'full', 'virsh', 'job'] as const;
 

@@ -1,8 +1,15 @@
 // What is made of many measures.
 
-/** The value below which that part of them lies; NaN of none. */
-export const quantile = (values: readonly number[], part: number): number =>
-  values.toSorted((a, b) => a - b)[Math.round((values.length - 1) * part)] ?? Number.NaN;
+/** The value below which that part of them lies, between two of them where need be; NaN of none. */
+export function quantile(values: readonly number[], part: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const place = (sorted.length - 1) * part;
+  const [below = Number.NaN, above = below] = sorted.slice(
+    Math.floor(place),
+    Math.floor(place) + 2,
+  );
+  return below + (above - below) * (place - Math.floor(place));
+}
 
 export const median = (values: readonly number[]): number => quantile(values, 0.5);
 

@@ -249,8 +249,10 @@ async function fresh(lab: Lab, daemon: Ferryd, base: Base): Promise<Written> {
   await lab.mustFerry('move', 'vm1', 'vda', '--to', lab.b, '--progress=none');
   const bytes = wchar(daemon.pid) + wchar(qemu) - before;
   await lab.mustVirsh('destroy', 'vm1');
-  await nothingLost(first, join(lab.b, `vda.${base.format}`), base.format);
-  return { left: { base: await dataOf(lab, base.file), live: 0 }, bytes, withCommitBytes: bytes };
+  const to = join(lab.b, `vda.${base.format}`);
+  await nothingLost(first, to, base.format);
+  const whole = Math.min(await dataOf(lab, to), await dataOf(lab, base.file));
+  return { left: { base: whole, live: 0 }, bytes, withCommitBytes: bytes };
 }
 
 const bodies = { 'mirror READY': ready, 'move at 90 %': moving, 'fresh move': fresh } as const;

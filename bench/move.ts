@@ -7,7 +7,7 @@
 //          [--pivots 1,2,4] [--resume 1] [--readme]
 //   --sizes    GiB of data, a disk of its own for each     --chain   GiB in a chain of three images; 0: none
 //   --pivots   numbers of disks; 0: none                   --resume  GiB of the move whose QEMU dies; 0: none
-//   --readme   prints nothing but the block for the README
+//   --readme   prints nothing but the block for the README; how it goes is on stderr
 //
 // It needs some 2 × (all sizes) of space below /tmp, or FERRY_LAB_PARENT; all of it is removed at the end.
 
@@ -50,10 +50,9 @@ const [chainGiB, rounds, resumeGiB] = [options.chain, options.rounds, options.re
 const format: Format = options.format === 'raw' ? 'raw' : 'qcow2';
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
-/** What goes on, for whoever waits. */
-const tell = (text: string): void => {
-  if (!options.readme) say(text);
-};
+/** Each measure as it is taken: a run that fails late has not been for nothing. */
+const tell = (text: string): void =>
+  void (options.readme ? process.stderr : process.stdout).write(`${text}\n`);
 
 /** What is measured in one boot of the guest, one after the other. */
 const boots = (canVerify: boolean): readonly (readonly Mover[])[] => [
@@ -133,14 +132,17 @@ async function afterDeath(): Promise<Results['resumed']> {
   const one = { dataMiB, sizeMiB: 2 * dataMiB, format };
   const fresh = await writtenBy('fresh move', one);
   const resumed = await writtenBy('move at 90 %', one);
+  tell(
+    `after a death at 90 %: ${resumed.withCommitBytes} bytes, ${resumed.bytes} until the switch; fresh: ${fresh.bytes}`,
+  );
   return { bytes: resumed.withCommitBytes ?? resumed.bytes, freshBytes: fresh.bytes };
 }
 
 const before = loadavg()[0] ?? 0;
 const results: Results = {
-  rounds: await moves(),
-  pauses: await allPauses(),
   resumed: await afterDeath(),
+  pauses: await allPauses(),
+  rounds: await moves(),
 };
 const command = ['node dist/bench/move.js', ...process.argv.slice(2)].join(' ');
 const qemu = (await must('qemu-system-x86_64', ['--version'])).match(/version (\S+)/)?.[1];

@@ -187,7 +187,9 @@ async function die(daemon: Ferryd, qemu: number, look: () => Promise<void>): Pro
 
 /** Resolves when a share of the base is in the copy. */
 async function copied(part: string, bytes: number): Promise<void> {
-  const look = (): boolean => existsSync(part) && statSync(part).blocks * 512 >= bytes;
+  // It goes and comes again while the copier tries what its storage can do.
+  const look = (): boolean =>
+    (statSync(part, { throwIfNoEntry: false })?.blocks ?? 0) * 512 >= bytes;
   const endMs = performance.now() + 120_000;
   while (!look()) {
     if (performance.now() > endMs) throw new Error(`${part}: not copied in time`);

@@ -5,16 +5,14 @@
 // them in turns of a tenth of a second or so, and what counts is the ratio of two turns that follow one another. Who is
 // asked first changes with each pair. The median over all pairs is the result; quartiles and every ratio are printed too.
 
-import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { until } from '../src/std/deadline.js';
 import { withLab, type Lab } from '../test/lib/lab.js';
-import { killNow, must } from '../test/lib/process.js';
+import { must } from '../test/lib/process.js';
+import { LIBVIRTD, Libvirtd } from './lib/libvirtd.js';
+import { quantile } from './lib/numbers.js';
 
-const LIBVIRTD = '/usr/sbin/libvirtd';
 const PAIRS = Number(process.env['PAIRS'] ?? 40);
 const CALLS = Number(process.env['CALLS'] ?? 1000);
 /** Calls before the first pair: V8 compiles what is hot, libvirtd fills its caches. */
@@ -24,42 +22,6 @@ const verbs = ['info', 'XMLDesc'] as const;
 type Verb = (typeof verbs)[number];
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
-
-/** The value below which that part of them lies. */
-const quantile = (values: readonly number[], part: number): number =>
-  values.toSorted((a, b) => a - b)[Math.round((values.length - 1) * part)] ?? Number.NaN;
-
-/** Starts a session libvirtd whose home lies in the lab; answers its URI and what ends it. */
-async function libvirtd(lab: Lab): Promise<{ readonly uri: string; readonly end: () => void }> {
-  const home = join(lab.directory, 'home');
-  const runtime = join(lab.directory, 'rt');
-  for (const folder of [home, runtime]) await mkdir(folder);
-  // As root it would be the system's daemon; a session daemon needs another user.
-  await must('/bin/chown', ['-R', '65534', home, runtime]);
-  await must('/bin/chmod', ['755', lab.directory]);
-  const child = spawn(
-    'setpriv',
-    ['--reuid=65534', '--clear-groups', LIBVIRTD, '--timeout', '600'],
-    {
-      env: {
-        ...process.env,
-        HOME: home,
-        XDG_RUNTIME_DIR: runtime,
-        XDG_CONFIG_HOME: home,
-        XDG_CACHE_HOME: home,
-        XDG_DATA_HOME: home,
-      },
-      stdio: 'ignore',
-    },
-  );
-  const socket = join(runtime, 'libvirt', 'libvirt-sock');
-  const listens = (): true | null => {
-    if (child.exitCode !== null) throw new Error(`libvirtd ended with code ${child.exitCode}`);
-    return existsSync(socket) ? true : null;
-  };
-  await until(listens, 20_000, 'libvirtd listens', 20);
-  return { uri: `qemu+unix:///session?socket=${socket}`, end: () => killNow(child.pid ?? 0) };
-}
 
 /** Gives libvirtd a domain like ours, on an image of its own. */
 async function startTheirs(lab: Lab, uri: string): Promise<void> {
@@ -115,11 +77,7 @@ await withLab('rpc', async (lab) => {
     }
     return;
   }
-  const real = await libvirtd(lab);
-  try {
-    await startTheirs(lab, real.uri);
-    for (const verb of verbs) report(verb, await rates([lab.uri, real.uri], verb));
-  } finally {
-    real.end();
-  }
+  await using real = await Libvirtd.start(lab);
+  await startTheirs(lab, real.uri);
+  for (const verb of verbs) report(verb, await rates([lab.uri, real.uri], verb));
 });

@@ -20,7 +20,8 @@ const layers: readonly (readonly string[])[] = [
   ['job'],
   ['host'],
   ['rpc', 'http'],
-  ['daemon', 'cli'],
+  ['library'],
+  ['daemon', 'cli', 'index.ts'],
 ];
 
 const folderOf = (path: string): string => path.split('/')[1] ?? '';
@@ -52,7 +53,7 @@ interface Source {
 // Tests and their helpers may import test/lib, test/fake, and any layer.
 const isProduct = /^src\/(?!.*(\.test\.ts$|\/testing\/))/;
 const root = new URL('../../', import.meta.url).pathname;
-const sources = ['src', 'test', 'bench']
+const sources = ['src', 'test', 'bench', 'examples']
   .filter((folder) => existsSync(join(root, folder)))
   .flatMap(sourcesIn)
   .filter(({ path }) => path !== 'src/tidy.test.ts');

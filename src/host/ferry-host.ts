@@ -6,7 +6,7 @@ import type { MirrorRecord } from '../domain/record.js';
 import type { DoctorReport } from './doctor/types.js';
 import type { GcRemoved, GcReport } from './gc/types.js';
 import type { PivotWhen } from '../plan/pivot-when.js';
-import type { MovePlan } from './move-plan.js';
+import type { MovePlan } from './move-plan-view.js';
 
 /** Name, UUID or id of a domain, as a user types it. */
 export type DomainName = string;

@@ -24,12 +24,15 @@ import type {
 } from '../host/ferry-host.js';
 import type { DoctorReport } from '../host/doctor/types.js';
 import type { GcRemoved, GcReport } from '../host/gc/types.js';
-import type { MovePlan } from '../host/move-plan.js';
+import type { MovePlan } from '../host/move-plan-view.js';
 import { BusyError, FerryError, SystemError, messageOf } from '../std/errors.js';
 import type { Method } from './route.js';
 import { parseSse } from './sse.js';
 import type { SseMessage } from './sse.js';
 import { RemoteError, fromJson, isErrorBody, toJson } from './wire.js';
+
+/** The daemon went away with a request: whether it was carried out is not known. */
+export class UnansweredError extends BusyError {}
 
 export interface StreamReadOptions {
   readonly signal?: AbortSignal;
@@ -316,7 +319,7 @@ function unreachable(socketPath: string, error: unknown): FerryError {
 /** The request may have been carried out. What was journaled goes on or is undone when the daemon is back. */
 function wentAway(error: unknown): FerryError {
   const text = `ferryd went away before it answered (${messageOf(error)}); when it is back see what became of it: ferry ops list --all`;
-  return new BusyError(text, {
+  return new UnansweredError(text, {
     ...unknown,
     cause: error,
     next: ['ferry ops list --all'],

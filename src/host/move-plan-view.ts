@@ -1,0 +1,61 @@
+// What `ferry plan move` says, as data: apart from what makes it, for programs that only read it.
+
+import type { VerifyMode } from '../block/copy.js';
+
+/** A plan of a move as a person and a program see it. Null: it could not be told. */
+export interface MovePlan {
+  readonly hash: string;
+  readonly domain: string;
+  readonly domainName: string;
+  readonly to: string;
+  readonly strategy: {
+    /** `offline-copy`: of a domain that is shut off, so there is no guest to pause or to keep up with. */
+    readonly name: 'mirrored-snapshot' | 'offline-copy';
+    readonly why: string;
+  };
+  /** When it switches, once it is in step: `auto` (at once), `manual`, `at TIME`, `when LAG`. */
+  readonly pivot: string;
+  readonly disks: readonly PlannedDisk[];
+  /** What all copies read and write: what the images take on their storage now. */
+  readonly copyBytes: bigint;
+  /** What of the copies is read back at the destination and compared. */
+  readonly verify: { readonly how: VerifyMode; readonly readBackBytes: bigint };
+  readonly destination: Room & { readonly spokenForBytes: bigint };
+  /** Folders of the live images: what the guest writes until the end goes there too. */
+  readonly sources: readonly Room[];
+  readonly rates: {
+    readonly readBytesPerSecond: bigint | null;
+    readonly writeBytesPerSecond: bigint | null;
+    readonly limitBytesPerSecond: bigint | null;
+    /** What the guest writes to these disks. */
+    readonly guestBytesPerSecond: bigint;
+  };
+  /** From a copy alone on its storages to one that has a third of them. */
+  readonly seconds: { readonly least: number; readonly most: number } | null;
+  /** What moves on this host took, by what the guest stood still for. */
+  readonly pauses: readonly {
+    readonly what: string;
+    readonly leastMs: number;
+    readonly mostMs: number;
+  }[];
+  readonly risks: readonly string[];
+  readonly stages: readonly { readonly stage: string; readonly wayBack: string }[];
+}
+
+export interface PlannedDisk {
+  readonly target: string;
+  /** Active first, as is `after`. */
+  readonly before: readonly {
+    readonly path: string;
+    readonly format: string;
+    readonly actualSizeBytes: bigint;
+  }[];
+  readonly after: readonly { readonly path: string; readonly format: string }[];
+}
+
+export interface Room {
+  readonly folder: string;
+  readonly freeBytes: bigint;
+  /** When the move is over, and nothing else was written there. */
+  readonly afterBytes: bigint;
+}

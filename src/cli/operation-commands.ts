@@ -21,7 +21,7 @@ export const number = (text: string): number => {
 };
 
 export const progressOption = (): Option =>
-  new Option('--progress <how>', 'a line that is redrawn or a line per change; JSON lines; nothing')
+  new Option('--progress <how>', 'lines that are redrawn or a line per change; JSON lines; nothing')
     .choices(['auto', 'json', 'none'])
     .default('auto');
 
@@ -233,15 +233,14 @@ function reporterFor(session: Session, progress: ProgressKind): Reporter {
   if (progress === 'json') return jsonReporter(write);
   if (progress === 'none' || session.json) return silent;
   if (!stdout.isTTY) return lineReporter(write);
-  return redrawReporter(
-    write,
-    () => columnsOf(stdout),
-    () => performance.now(),
-  );
+  return redrawReporter(write, () => sizeOf(stdout));
 }
 
 /** A terminal that does not know its size says 0. */
-const columnsOf = ({ columns }: NodeJS.WriteStream): number => (columns > 0 ? columns : 80);
+const sizeOf = ({ columns, rows }: NodeJS.WriteStream) => ({
+  columns: columns > 0 ? columns : 80,
+  rows: rows > 0 ? rows : 24,
+});
 
 function tellInterrupted(id: number): null {
   process.stderr.write(

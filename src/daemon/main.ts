@@ -101,6 +101,7 @@ async function serve(
   if (options.socketGid !== null) await letIn(options.socketGid, [rpc.path, socketPath]);
   host.retryOwed(options.mirrorRetryMs);
   host.watchMoves(WATCH_MOVES_MS);
+  host.watchers.start(LOOK_AT_MOVES_MS);
   void autostart(host).catch((error: unknown) =>
     log.error({ error: messageOf(error) }, 'autostart failed'),
   );
@@ -134,6 +135,8 @@ const wellStatus = 'answers';
 
 /** How often the live layers of moves are looked at: what a guest writes in that time is not worth more. */
 const WATCH_MOVES_MS = 2000;
+/** How often what they do is measured, for whoever watches them. */
+const LOOK_AT_MOVES_MS = 1000;
 
 async function hostUuid(journal: Journal): Promise<string> {
   const found = await journal.setting('host-uuid');

@@ -152,21 +152,58 @@ export interface OperationView {
   readonly pauses: readonly { readonly what: string; readonly ms: number }[];
 }
 
-/** Where a long operation is. `percent` never says 100 before READY (law 12). */
-export interface OperationProgress {
+/** What the guest's writes took within some time: half of them, and 99 of 100, were quicker. */
+export interface LatencyView {
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly writes: number;
+}
+
+/** What a running move does in a second, by its last ten; null: not seen, or nothing to see. */
+export interface ProgressRates {
+  /** Frozen images, copied. */
+  readonly copyBytesPerSecond: bigint | null;
+  /** What mirrors carry over, after the switch merges. */
+  readonly mirrorBytesPerSecond: bigint | null;
+  /** What becomes different from the mirrors: whole clusters of their bitmaps. */
+  readonly dirtyBytesPerSecond: bigint | null;
+  /** What the guest writes. */
+  readonly guestBytesPerSecond: bigint | null;
+  /** What the mirrors are behind the guest. */
+  readonly lagBytes: bigint | null;
+  /** Of the guest's writes: before the move began, and of the last five seconds. */
+  readonly latency: { readonly before: LatencyView | null; readonly now: LatencyView | null };
+}
+
+/** `percent` never says 100 before READY (law 12). */
+export interface DiskProgress extends ProgressRates {
+  readonly target: string;
+  readonly phase: string;
+  readonly percent: number;
+  readonly doneBytes: bigint;
+  readonly totalBytes: bigint;
+}
+
+/** Where a long operation is; rates are of all its disks together. `percent` never says 100 before READY (law 12). */
+export interface OperationProgress extends ProgressRates {
   readonly phase: string;
   /** What all its copies together may read in a second; null: no limit. */
   readonly limitBytesPerSecond: bigint | null;
+  /** The limit moves by itself; `latencyMs` null: its bound is still being measured. */
+  readonly auto: { readonly latencyMs: number | null } | null;
   readonly percent: number;
   readonly doneBytes: bigint;
   readonly totalBytes: bigint;
   readonly ready: boolean;
-  readonly disks: readonly {
-    readonly target: string;
-    readonly phase: string;
-    readonly doneBytes: bigint;
-    readonly totalBytes: bigint;
-  }[];
+  /** Until READY; null: it cannot be told. `most` null: it may be any time. */
+  readonly readySeconds: { readonly least: number; readonly most: number | null } | null;
+  readonly convergence: {
+    readonly state: 'converges' | 'diverges' | 'unknown';
+    readonly why: string | null;
+    /** What may be typed then. */
+    readonly ladder: readonly CommandHint[];
+  };
+  readonly disks: readonly DiskProgress[];
 }
 
 /** What is to hold for the copies of a move from now on; what is not named stays as it is. */
@@ -174,6 +211,8 @@ export interface PaceChange {
   /** Null: no limit. */
   readonly limitBytesPerSecond?: bigint | null | undefined;
   readonly isPaused?: boolean | undefined;
+  /** The limit moves by itself, so that the p99 of the guest's writes keeps within `latencyMs`; null: within the default. */
+  readonly auto?: { readonly latencyMs: number | null } | undefined;
 }
 
 /** 1 GiB: what a death of QEMU costs a move at most, if nobody says otherwise. */

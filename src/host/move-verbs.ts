@@ -86,6 +86,7 @@ async function begin(
     const record = known ?? host.known.domain(uuid);
     const live = needLive(record);
     if (isRefusal(live)) return refuse(live.refusal);
+    await host.watchers.opening(uuid);
     const move = await lookAround(host, record, live, request);
     const changed =
       world === null ? null : changesOf(record, world, await worldOf(host, live, move));

@@ -1,13 +1,11 @@
 // Operations as doors show them: what the journal says of each, and how far the one that runs is.
 
-import type { MirrorProblem } from '../domain/record.js';
-import type { CopyPace } from '../job/effect.js';
 import type { Journal, OperationRecord } from '../journal/journal.js';
 import { explainStep } from '../plan/explain.js';
 import { NotFoundError } from '../std/errors.js';
-import type { OperationProgress, OperationView } from './ferry-host.js';
-import type { Host, Running } from './host.js';
-import { problemText } from './keeper.js';
+import type { OperationView } from './ferry-host.js';
+import type { Host } from './host.js';
+import { moveProgress } from './move-progress.js';
 import { paceOf } from './pace-verbs.js';
 import { statusOf, storyOf } from './story.js';
 
@@ -92,81 +90,15 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
     story: storyOf(record, running !== null),
     progress:
       record.kind === 'move'
-        ? moveProgress(record, running, host.keeper.problem(record.domain), paceOf(host, record))
+        ? moveProgress({
+            record,
+            at: running?.progress ?? null,
+            problem: host.keeper.problem(record.domain),
+            pace: paceOf(host, record),
+            sizes: host.watchers.sizesOf(record.id),
+            sight: host.watchers.sightOf(record.id),
+          })
         : null,
     pauses: record.pauses,
   };
-}
-
-/** How much of a move the copies are taken for; the rest is catching up and switching. */
-const COPY_SHARE = 90;
-const BEFORE_END = 99;
-
-/** Where a move is. What is not READY is never shown as 100 % (law 12). */
-function moveProgress(
-  record: OperationRecord,
-  running: Running | null,
-  problem: MirrorProblem | null,
-  { limitBytesPerSecond, isPaused }: CopyPace,
-): OperationProgress {
-  const { steps } = record.plan;
-  const marks = record.steps.map((step) => step.mark);
-  // A rotation is one more snapshot of the same disks.
-  const snapshots = steps.flatMap((step) => (step.kind === 'snapshot' ? step.disks : []));
-  const targets = [...new Set(snapshots.map(({ target }) => target))];
-  const isDone = record.outcome === 'committed';
-  const isSwitched = steps.some((step, i) => step.kind === 'pivot' && marks[i] === 'done');
-  const at = running?.progress ?? null;
-  const report = at?.report ?? { doneBytes: 0n, totalBytes: 0n };
-  const copies = steps.flatMap((step, i) => (step.kind === 'copy-image' ? [marks[i]] : []));
-  const copied = copies.filter((mark) => mark === 'done').length;
-  const part = at?.kind === 'copy-image' ? fraction(report) : 0;
-  const share = copies.length === 0 ? 1 : Math.min(1, (copied + part) / copies.length);
-  const percent = isDone ? 100 : isSwitched ? BEFORE_END : Math.floor(COPY_SHARE * share);
-  const phase = isDone
-    ? 'done'
-    : record.direction === 'back'
-      ? 'undoing'
-      : isPaused && at?.kind === 'copy-image'
-        ? 'paused'
-        : phaseOf(at?.kind ?? null, isSwitched, problem);
-  return {
-    phase,
-    limitBytesPerSecond,
-    percent,
-    doneBytes: report.doneBytes,
-    totalBytes: report.totalBytes,
-    ready: isSwitched,
-    disks: targets.map((target) => ({
-      target,
-      phase,
-      doneBytes: report.doneBytes,
-      totalBytes: report.totalBytes,
-    })),
-  };
-}
-
-function fraction({
-  doneBytes,
-  totalBytes,
-}: {
-  readonly doneBytes: bigint;
-  readonly totalBytes: bigint;
-}): number {
-  return totalBytes === 0n ? 0 : Number((doneBytes * 1000n) / totalBytes) / 1000;
-}
-
-function phaseOf(kind: string | null, isSwitched: boolean, problem: MirrorProblem | null): string {
-  if (problem !== null && kind === 'wait-ready') return `waiting (${problemText[problem]})`;
-  if (isSwitched) return 'merging the overlay';
-  switch (kind) {
-    case 'copy-image':
-      return 'copying';
-    case 'wait-ready':
-      return 'catching up';
-    case 'pivot':
-      return 'switching';
-    default:
-      return 'preparing';
-  }
 }

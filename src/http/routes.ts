@@ -40,6 +40,19 @@ const moveRequest = z.strictObject({
   bytesPerSecond: z.union([bytes, z.null()]).default(null),
 });
 
+const paceChange = z
+  .strictObject({
+    limitBytesPerSecond: bytes.nullable().optional(),
+    isPaused: z.boolean().optional(),
+    auto: z
+      .strictObject({ latencyMs: z.number().positive().max(60_000).nullable().default(null) })
+      .optional(),
+  })
+  .refine(
+    ({ limitBytesPerSecond, auto }) => limitBytesPerSecond === undefined || auto === undefined,
+    'takes limitBytesPerSecond or auto, not both',
+  );
+
 const done = async (promise: Promise<void>): Promise<Record<string, never>> => {
   await promise;
   return {};
@@ -257,10 +270,7 @@ export const routes: readonly Route[] = [
     'pace',
     {
       params: operation,
-      body: z.strictObject({
-        limitBytesPerSecond: bytes.nullable().optional(),
-        isPaused: z.boolean().optional(),
-      }),
+      body: paceChange,
     },
     ({ params, body }, { host }) => done(host.paceOperation(params.operation, body)),
   ),

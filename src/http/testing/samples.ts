@@ -5,6 +5,7 @@ import type {
   DomainSummary,
   ImageView,
   OperationView,
+  ProgressRates,
   SnapshotView,
 } from '../../host/ferry-host.js';
 import type { MovePlan } from '../../host/move-plan.js';
@@ -115,6 +116,18 @@ export const s2: SnapshotView = {
 
 export const s3: SnapshotView = { ...s2, name: 's3', current: false };
 
+const rates: ProgressRates = {
+  copyBytesPerSecond: 100n * MiB,
+  mirrorBytesPerSecond: 6n * MiB,
+  dirtyBytesPerSecond: 6n * MiB,
+  guestBytesPerSecond: 3n * MiB,
+  lagBytes: 512n * 1024n,
+  latency: {
+    before: { p50Ms: 0.3, p99Ms: 2.1, writes: 312 },
+    now: { p50Ms: 0.4, p99Ms: 4.54, writes: 1480 },
+  },
+};
+
 export const move: OperationView = {
   id: 7,
   kind: 'move',
@@ -147,12 +160,23 @@ export const move: OperationView = {
   progress: {
     phase: 'copying',
     limitBytesPerSecond: null,
+    auto: null,
     percent: 45,
     doneBytes: 4n * GiB + 512n * MiB,
     totalBytes: 10n * GiB,
     ready: false,
+    ...rates,
+    readySeconds: { least: 50.7, most: 62 },
+    convergence: { state: 'converges', why: null, ladder: [] },
     disks: [
-      { target: 'vda', phase: 'copying', doneBytes: 4n * GiB + 512n * MiB, totalBytes: 10n * GiB },
+      {
+        target: 'vda',
+        phase: 'copying',
+        percent: 45,
+        doneBytes: 4n * GiB + 512n * MiB,
+        totalBytes: 10n * GiB,
+        ...rates,
+      },
     ],
   },
   pauses: [],

@@ -69,7 +69,11 @@ function addOpsCommands(program: Command, open: () => Session): void {
     .action(async (id: number) => {
       const session = open();
       const operation = await session.client.operation(id);
-      session.print(operation, () => operationText(operation, session.paint));
+      // What stays of it is for programs: when each step was done, hashes, events.
+      const whole = session.json
+        ? { ...operation, record: await session.client.operationRecord(id) }
+        : operation;
+      session.print(whole, () => operationText(operation, session.paint));
     });
 
   addWaitCommand(ops.command('wait'), open);

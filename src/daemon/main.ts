@@ -20,6 +20,8 @@ import { openJournal } from '../journal/sqlite.js';
 import { listen } from '../rpc/listen.js';
 import { codes, FerryError, messageOf } from '../std/errors.js';
 import type { DaemonOptions } from './options.js';
+import type { Outlet } from './outlets.js';
+import { commandOutlet, feed, webhookOutlet } from './outlets.js';
 import type { ServiceManager } from './notify.js';
 import { serviceManager } from './notify.js';
 import { parseOptions, Shown } from './options.js';
@@ -83,6 +85,8 @@ async function serve(
   );
   await host.operations.load();
   const events = await EventLog.over(known, nowMs);
+  // Before anything is recovered: that has events too.
+  for (const outlet of outletsOf(options)) events.follow(null, feed(outlet, log));
   const copies = new XmlCopies(config, known);
   await recover(host);
 
@@ -121,6 +125,11 @@ async function serve(
   // An operation under way goes on from its journal when the next daemon starts.
   process.exit(0);
 }
+
+const outletsOf = ({ onEvent, webhook }: DaemonOptions): readonly Outlet[] => [
+  ...(onEvent === null ? [] : [commandOutlet(onEvent)]),
+  ...(webhook === null ? [] : [webhookOutlet(webhook)]),
+];
 
 /** `libvirt-sock-ro` is not for one group: as root's it is everybody's to look through. */
 async function letIn(gid: number, sockets: readonly string[]): Promise<void> {

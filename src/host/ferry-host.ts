@@ -152,6 +152,50 @@ export interface OperationView {
   readonly pauses: readonly { readonly what: string; readonly ms: number }[];
 }
 
+/** When a step was begun, done and undone; null: it was not, or that is not written down of its kind. */
+export interface StepTimes {
+  readonly kind: string;
+  readonly text: string;
+  readonly begunAt: string | null;
+  readonly doneAt: string | null;
+  readonly undoneAt: string | null;
+}
+
+/** A frozen image that an operation copied. */
+export interface CopiedImage {
+  /** Number of its step, from 0. */
+  readonly step: number;
+  /** Null: the plan has become another since. */
+  readonly from: string | null;
+  readonly to: string | null;
+  /** How much data the source holds. */
+  readonly totalBytes: bigint;
+  /** What of it is written down as copied; 0 for a reflink. */
+  readonly copiedBytes: bigint;
+  /** Null: it is not whole. */
+  readonly how: 'data' | 'reflink' | null;
+  /** SHA-256 over the hashes of its pieces, in hex; null: not whole, or never read. */
+  readonly root: string | null;
+  /** Daemons that went on with it. */
+  readonly resumes: readonly {
+    readonly time: string;
+    readonly keptBytes: bigint;
+    readonly brokenBytes: bigint;
+  }[];
+}
+
+/** What stays of an operation. */
+export interface OperationRecordView {
+  /** From its first entry to its last; null while it is open. */
+  readonly seconds: number | null;
+  /** In the order of `OperationView.steps`. */
+  readonly steps: readonly StepTimes[];
+  readonly copiedBytes: bigint;
+  readonly copies: readonly CopiedImage[];
+  /** What was told of its domain from its beginning to its end, as far as that is kept. */
+  readonly events: readonly StreamedEvent[];
+}
+
 /** What the guest's writes took within some time: half of them, and 99 of 100, were quicker. */
 export interface LatencyView {
   readonly p50Ms: number;
@@ -302,6 +346,8 @@ export interface FerryHost {
     readonly all: boolean;
   }): readonly OperationView[];
   operation(id: number): OperationView;
+  /** What stays of it: times, copies with their hashes, events. */
+  operationRecord(id: number): Promise<OperationRecordView>;
   /** Resolves when the operation has ended or needs a person; rejects with its error when it was rolled back. */
   waitOperation(id: number, signal: AbortSignal): Promise<OperationView>;
   /** Slows the copies of a move down, lets them stand still, or go again. Survives the daemon. */

@@ -33,6 +33,7 @@ import {
 import { problemText } from './keeper.js';
 import { MovePlans, applyMove, makeMovePlan, startMove } from './move-verbs.js';
 import { paceOperation } from './pace-verbs.js';
+import { operationRecord } from './operation-record.js';
 import { operationView } from './operations.js';
 import { takeBack } from './owed.js';
 import { rotateMove } from './rotate.js';
@@ -60,6 +61,7 @@ type OperationVerbs =
   | 'applyPlan'
   | 'operations'
   | 'operation'
+  | 'operationRecord'
   | 'waitOperation'
   | 'cancelOperation'
   | 'rotateOperation'
@@ -327,6 +329,14 @@ function operationVerbs(host: Host): Pick<FerryHost, OperationVerbs> {
         .map((one) => operationView(host, one));
     },
     operation: view,
+    async operationRecord(id) {
+      const { journal } = host.known;
+      // The journal has more of them than are kept at hand.
+      return await operationRecord(
+        journal,
+        (await journal.operation(id)) ?? host.operations.get(id),
+      );
+    },
     waitOperation: (id, signal) => waitOperation(host, id, signal),
     cancelOperation: (id) => cancelOperation(host, id),
     paceOperation: (id, change) => paceOperation(host, id, change),

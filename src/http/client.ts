@@ -14,6 +14,7 @@ import type {
   FerryHost,
   MoveRequest,
   OperationAnswer,
+  OperationRecordView,
   OperationView,
   PaceChange,
   SnapshotDeleteMode,
@@ -78,6 +79,7 @@ export interface FerryClient {
     readonly all: boolean;
   }): Promise<readonly OperationView[]>;
   operation(id: number): Promise<OperationView>;
+  operationRecord(id: number): Promise<OperationRecordView>;
   /** Asks until the operation is not running any more; rejects with its error when it was rolled back. */
   waitOperation(id: number, signal?: AbortSignal): Promise<OperationView>;
   /** The operation at every change, the last one when it has ended; rejects when it was rolled back. */
@@ -93,8 +95,12 @@ export interface FerryClient {
 
 export function ferryClient(socketPath: string): FerryClient {
   // `as`: both ends of the socket are this project, of one version; the server's types are the client's.
-  const ask = async <T>(method: Method, path: string, body?: unknown): Promise<T> =>
-    (await exchange(socketPath, method, path, body)) as T;
+  const ask = async <T>(
+    method: Method,
+    path: string,
+    body?: unknown,
+    signal?: AbortSignal,
+  ): Promise<T> => (await exchange(socketPath, method, path, body, signal)) as T;
   const tell = async (method: Method, path: string, body?: unknown): Promise<void> => {
     await exchange(socketPath, method, path, body);
   };
@@ -120,20 +126,11 @@ export function ferryClient(socketPath: string): FerryClient {
     dumpXml: async (domain, { inactive }) =>
       (await ask<{ xml: string }>('GET', `${of(domain)}/xml?inactive=${inactive}`)).xml,
     chain: (domain) => ask('GET', `${of(domain)}/chain`),
-    doctor: async (domain, signal) => {
+    doctor: (domain, signal) => {
       const query = domain === null ? '' : `?domain=${encodeURIComponent(domain)}`;
-      // `as`: see above.
-      return (await exchange(
-        socketPath,
-        'GET',
-        `/v1/doctor${query}`,
-        undefined,
-        signal,
-      )) as DoctorReport;
+      return ask('GET', `/v1/doctor${query}`, undefined, signal);
     },
-    gcList: async (signal) =>
-      // `as`: see above.
-      (await exchange(socketPath, 'GET', '/v1/gc', undefined, signal)) as GcReport,
+    gcList: (signal) => ask('GET', '/v1/gc', undefined, signal),
     gcRemove: (paths) => ask('POST', '/v1/gc', { paths }),
     createSnapshot: (domain, xml, flags) =>
       ask('POST', `${of(domain)}/snapshots`, { xml, ...flags }),
@@ -151,6 +148,7 @@ export function ferryClient(socketPath: string): FerryClient {
       return ask('GET', `/v1/operations?all=${all}${only}`);
     },
     operation: (id) => ask('GET', `/v1/operations/${id}`),
+    operationRecord: (id) => ask('GET', `/v1/operations/${id}/record`),
     waitOperation: (id, signal) => waitOperation(socketPath, id, signal),
     watchOperation: (id, options = {}) => watchOperation(socketPath, id, options),
     paceOperation: (id, change) => tell('POST', `/v1/operations/${id}/pace`, change),

@@ -249,6 +249,13 @@ export const routes: readonly Route[] = [
   ),
   route(
     'GET',
+    '/v1/operations/:operation/record',
+    'ops show',
+    { params: operation },
+    ({ params }, { host }) => host.operationRecord(params.operation),
+  ),
+  route(
+    'GET',
     '/v1/operations/:operation/wait',
     'ops wait',
     {

@@ -60,6 +60,11 @@ for (const [name, story, want] of [
     { seconds: 60, copied: (t) => Math.min(t, 20) },
     [270, null],
   ],
+  [
+    'a copy between two pieces, under a limit',
+    { seconds: 12, copied: () => 8, limitMiB: 1 },
+    [90, 110],
+  ],
   ['nothing seen yet', { seconds: 0 }, null],
   ['a paused copy', { seconds: 20, copied: (t) => 10 * t, paused: true }, null],
   ['images whose size is not known', { seconds: 20, copied: (t) => t, leftMiB: null }, null],

@@ -1,6 +1,7 @@
 // When a move will be READY, as a band, and whether it ever will. Arithmetic of rates only: READY itself is QEMU's word
 // (law 12). Pure.
 
+import { usualTuning } from '../../image/copy.js';
 import { carriedRate, dirtyRate, lagOf, rateOf, sameJob } from './meter.js';
 import type { Look } from './meter.js';
 
@@ -52,13 +53,12 @@ export function readyBand(course: Course): Band | null {
 }
 
 /** From how fast the copies were, over shorter and longer times. */
-function copyBand({ leftBytes, copies, isPaused }: Course): Band | null {
+function copyBand({ leftBytes, copies, limitBytesPerSecond, isPaused }: Course): Band | null {
   if (leftBytes === 0n) return { least: 0, most: 0 };
   const now = copies.at(-1)?.atMs ?? 0;
   const rates = SPANS_MS.flatMap((ms) => {
     const looks = copies.filter(({ atMs }) => now - atMs <= ms);
-    const rate = rateOfCopies(looks);
-    return rate === null ? [] : [rate];
+    return copyRate(looks, limitBytesPerSecond) ?? [];
   });
   const fastest = Math.max(0, ...rates);
   if (leftBytes === null || isPaused || fastest === 0) return null;
@@ -121,7 +121,7 @@ function copyDiverges({
   limitBytesPerSecond,
   isPaused,
 }: Course): Convergence | null {
-  const rate = rateOfCopies(copies);
+  const rate = copyRate(copies, limitBytesPerSecond);
   if (leftBytes === null || leftBytes === 0n || rate === null || isPaused) return null;
   const guest = [...disks.values()]
     .map((looks) => Number(rateOf(looks, ({ writtenBytes }) => writtenBytes) ?? 0n))
@@ -132,11 +132,15 @@ function copyDiverges({
   return { state: 'diverges', why, of: 'copy' };
 }
 
-function rateOfCopies(looks: Course['copies']): number | null {
+/** Bytes a second; null: too little was seen. */
+function copyRate(looks: Course['copies'], limit: bigint | null): number | null {
   const [first, last] = [looks[0], looks.at(-1)];
   const ms = spanOf(looks);
   if (first === undefined || last === undefined || ms < 1000) return null;
-  return Math.max(0, Number(last.copiedBytes - first.copiedBytes) * 1000) / ms;
+  const seen = Math.max(0, Number(last.copiedBytes - first.copiedBytes) * 1000) / ms;
+  // Under a low limit it goes by a piece now and then: between two of them it does not stand still.
+  const isBetween = limit !== null && (Number(limit) * ms) / 1000 < 2 * usualTuning.pieceBytes;
+  return isBetween ? Number(limit) : seen;
 }
 
 const spanOf = (looks: readonly Pick<Look, 'atMs'>[]): number =>

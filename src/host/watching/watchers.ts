@@ -27,6 +27,7 @@ const BEFORE_MS = 10 * 60_000;
 type ByTarget = ReadonlyMap<string, Histogram>;
 
 interface Watched {
+  readonly uuid: string;
   readonly watch: MoveWatch;
   readonly pacing: Pacing;
 }
@@ -122,7 +123,11 @@ export class Watchers {
   }
 
   private async lookAtAll(): Promise<void> {
-    for (const id of this.moves.keys()) if (!this.host.running.has(id)) this.moves.delete(id);
+    for (const [id, { uuid }] of this.moves) {
+      if (this.host.running.has(id)) continue;
+      this.moves.delete(id);
+      if (!this.isMoving(uuid)) await this.letGo(uuid);
+    }
     for (const running of this.host.running.values())
       if (running.plan.operation === 'move') await this.lookAt(running);
     for (const [uuid, { sinceMs }] of this.held)
@@ -165,7 +170,7 @@ export class Watchers {
   private watchedOf(id: number, uuid: string): Watched {
     const found = this.moves.get(id);
     if (found !== undefined) return found;
-    const made = { watch: new MoveWatch(this.beforeOf(uuid)), pacing: new Pacing() };
+    const made = { uuid, watch: new MoveWatch(this.beforeOf(uuid)), pacing: new Pacing() };
     // The next move of this guest is another one's "before".
     this.before.delete(uuid);
     this.moves.set(id, made);

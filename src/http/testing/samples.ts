@@ -4,6 +4,7 @@ import type {
   DiskView,
   DomainSummary,
   ImageView,
+  OperationRecordView,
   OperationView,
   ProgressRates,
   SnapshotView,
@@ -205,6 +206,32 @@ export const moved: OperationView = {
   ],
 };
 
+/** What stays of it. */
+export const record: OperationRecordView = {
+  seconds: 300,
+  steps: move.steps.map(({ kind, text }) => ({
+    kind,
+    text,
+    begunAt: null,
+    doneAt: '2026-01-02T03:09:05.000Z',
+    undoneAt: null,
+  })),
+  copiedBytes: 4n * GiB,
+  copies: [
+    {
+      step: 1,
+      from: '/src/vm1.qcow2',
+      to: '/dst/vm1.qcow2',
+      totalBytes: 4n * GiB,
+      copiedBytes: 4n * GiB,
+      how: 'data',
+      root: 'c0ffee',
+      resumes: [],
+    },
+  ],
+  events: [],
+};
+
 /** A host with all of the above. */
 export function sampleHost(): MemoryHost {
   const host = new MemoryHost();
@@ -228,6 +255,7 @@ export function sampleHost(): MemoryHost {
     domains: [],
   };
   host.movePlan = plan;
+  host.record = record;
   host.garbage = { time: '2026-01-02T03:04:05.000Z', lookedBy: 'ferryd', items: [] };
   host.xml = "<domain type='kvm'>\n  <name>vm1</name>\n</domain>\n";
   return host;

@@ -9,7 +9,7 @@ import type { VerifyMode } from '../block/copy.js';
 import { verifyModes } from '../block/copy.js';
 import type { DiskView, MoveRequest, OperationView } from '../host/ferry-host.js';
 import { defaultRotateBytes } from '../host/ferry-host.js';
-import type { PivotWhen } from '../plan/pivot-when.js';
+import type { PivotWhen } from '../domain/pivot-when.js';
 import { NotFoundError } from '../std/errors.js';
 import { findDisk } from './domain-commands.js';
 import { movePlanText } from './move-plan-text.js';

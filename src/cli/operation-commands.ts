@@ -21,7 +21,7 @@ export const number = (text: string): number => {
 };
 
 export const progressOption = (): Option =>
-  new Option('--progress <how>', 'a line that is redrawn or a line per change; JSON lines; nothing')
+  new Option('--progress <how>', 'lines that are redrawn or a line per change; JSON lines; nothing')
     .choices(['auto', 'json', 'none'])
     .default('auto');
 
@@ -69,7 +69,11 @@ function addOpsCommands(program: Command, open: () => Session): void {
     .action(async (id: number) => {
       const session = open();
       const operation = await session.client.operation(id);
-      session.print(operation, () => operationText(operation, session.paint));
+      // What stays of it is for programs: when each step was done, hashes, events.
+      const whole = session.json
+        ? { ...operation, record: await session.client.operationRecord(id) }
+        : operation;
+      session.print(whole, () => operationText(operation, session.paint));
     });
 
   addWaitCommand(ops.command('wait'), open);
@@ -233,15 +237,14 @@ function reporterFor(session: Session, progress: ProgressKind): Reporter {
   if (progress === 'json') return jsonReporter(write);
   if (progress === 'none' || session.json) return silent;
   if (!stdout.isTTY) return lineReporter(write);
-  return redrawReporter(
-    write,
-    () => columnsOf(stdout),
-    () => performance.now(),
-  );
+  return redrawReporter(write, () => sizeOf(stdout));
 }
 
 /** A terminal that does not know its size says 0. */
-const columnsOf = ({ columns }: NodeJS.WriteStream): number => (columns > 0 ? columns : 80);
+const sizeOf = ({ columns, rows }: NodeJS.WriteStream) => ({
+  columns: columns > 0 ? columns : 80,
+  rows: rows > 0 ? rows : 24,
+});
 
 function tellInterrupted(id: number): null {
   process.stderr.write(

@@ -7,6 +7,7 @@ import type {
   OperationView,
   StepView,
 } from '../host/ferry-host.js';
+import { limitText, progressFacts } from './progress-text.js';
 import type { Paint } from './text.js';
 import { aligned, duration, humanBytes, localTime, plain, shownPercent, table } from './text.js';
 
@@ -58,7 +59,9 @@ export function operationText(operation: OperationView, paint: Paint = plain): s
       `${text}; by ${by}, ${localTime(Date.parse(time))}`,
     ]),
     ['so far', story.soFar],
-    ...(progress === null ? [] : [['progress', progressText(progress)]]),
+    ...(progress === null
+      ? []
+      : [['progress', progressText(progress)], ...progressFacts(progress)]),
     ...present('now', story.now),
     ...present('after that', story.next),
     ...present('waits for', story.waitsFor === story.now ? null : story.waitsFor),
@@ -72,7 +75,7 @@ export function operationText(operation: OperationView, paint: Paint = plain): s
     paint(status === 'attention' ? 'bad' : 'strong', heading),
     ...aligned(facts).map((line) => `  ${line}`),
     ...stepLines(operation),
-    ...hintLines(story.commands, paint),
+    ...hintLines([...(progress?.convergence.ladder ?? []), ...story.commands], paint),
   ].join('\n');
 }
 
@@ -139,14 +142,13 @@ function stepLines({ steps, commitAt }: OperationView): readonly string[] {
 }
 
 export function progressText(progress: NonNullable<OperationView['progress']>): string {
-  const { phase, percent, doneBytes, totalBytes, ready, limitBytesPerSecond } = progress;
+  const { phase, percent, doneBytes, totalBytes, ready } = progress;
   // Between copies there is nothing to count.
   const amount =
     totalBytes === 0n ? '' : ` (${humanBytes(doneBytes)} of ${humanBytes(totalBytes)})`;
   const state = ready ? 'READY' : 'not ready';
-  const limit =
-    limitBytesPerSecond === null ? '' : `, at most ${humanBytes(limitBytesPerSecond)}/s`;
-  return `${phase} ${shownPercent(percent, ready)} %${amount}${limit}, ${state}`;
+  const limit = limitText(progress).map((text) => `, ${text}`);
+  return `${phase} ${shownPercent(percent, ready)} %${amount}${limit.join('')}, ${state}`;
 }
 
 export const msText = (ms: number): string => `${Math.round(ms * 10) / 10} ms`;

@@ -3,7 +3,7 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 
-import type { PivotWhen } from '../plan/pivot-when.js';
+import type { PivotWhen } from '../domain/pivot-when.js';
 import { pivotAtOnce } from '../plan/pivot-when.js';
 import { number } from './operation-commands.js';
 import type { Session } from './session.js';

@@ -1,10 +1,11 @@
-// Progress of an operation on a terminal (one line, redrawn), in a log (one line per change) or for a program (JSON).
+// Progress of an operation on a terminal (lines that are redrawn), in a log (one line per change) or for a program (JSON).
 // Law 12: nothing shows 100 % before QEMU said READY.
 
 import { toJson } from '../http/wire.js';
 import type { OperationProgress, OperationView } from '../host/ferry-host.js';
 import { progressText } from './operation-text.js';
-import { duration, humanBytes, shownPercent } from './text.js';
+import { guestText, latencyText, limitText, readyIn, speed } from './progress-text.js';
+import { aligned, humanBytes, shownPercent } from './text.js';
 
 export interface Reporter {
   readonly show: (view: OperationView) => void;
@@ -22,68 +23,132 @@ export function jsonReporter(write: Write): Reporter {
   const show = ({ id, progress }: OperationView): void => {
     if (progress === null) return;
     const percent = shownPercent(progress.percent, progress.ready);
-    const line = toJson({ type: 'progress', operation: id, ...progress, percent });
+    const disks = progress.disks.map((disk) => ({
+      ...disk,
+      percent: shownPercent(disk.percent, progress.ready),
+    }));
+    const line = toJson({ type: 'progress', operation: id, ...progress, percent, disks });
     if (line !== last) write(`${line}\n`);
     last = line;
   };
   return { show, close: () => undefined };
 }
 
-/** One line whenever a phase, a whole percent or READY changes. */
+/** One line whenever a phase, a whole percent, READY or the outlook changes. */
 export function lineReporter(write: Write): Reporter {
   let last = '';
   const show = (view: OperationView): void => {
     if (view.progress === null) return;
-    const { phase, percent, ready } = view.progress;
-    const key = `${phase} ${shownPercent(percent, ready)} ${ready}`;
-    const text = `${view.kind} ${view.id}: ${disksOf(view.progress)} ${progressText(view.progress)}`;
+    const { phase, percent, ready, convergence } = view.progress;
+    const doesDiverge = convergence.state === 'diverges';
+    const key = `${phase} ${shownPercent(percent, ready)} ${ready} ${doesDiverge}`;
+    const text = [
+      `${view.kind} ${view.id}: ${disksOf(view.progress)} ${progressText(view.progress)}`,
+      ...(ready ? [] : readyIn(view.progress)),
+      ...(doesDiverge ? [`will not converge: ${convergence.why}`] : []),
+    ].join(', ');
     if (key !== last) write(`${text}\n`);
     last = key;
   };
   return { show, close: () => undefined };
 }
 
-/** One line that is drawn over and over. `columns` is asked each time: windows change. */
-export function redrawReporter(write: Write, columns: () => number, nowMs: () => number): Reporter {
-  let rate: Rate | null = null;
-  let drawn = false;
-  const show = ({ progress }: OperationView): void => {
+/** Narrower than that a disk and what it does have no room in one line. */
+const leastColumns = 70;
+
+/**
+ * A line a disk and one for all together, drawn over and over; one line where the window is too narrow or too low for that.
+ * `size` is asked each time: windows change.
+ */
+export function redrawReporter(
+  write: Write,
+  size: () => { readonly columns: number; readonly rows: number },
+): Reporter {
+  let height = 0;
+  const show = ({ id, progress }: OperationView): void => {
     if (progress === null) return;
-    rate = nextRate(rate, progress.doneBytes, nowMs());
-    drawn = true;
-    write(`\r${drawLine(progress, rate.bytesPerSecond, columns())}\u001b[K`);
+    const { columns, rows } = size();
+    const fits = columns >= leastColumns && progress.disks.length + 2 < rows;
+    const lines = fits ? drawLines(progress, id, columns) : [drawLine(progress, columns)];
+    const up = height > 1 ? `\u001b[${height - 1}A` : '';
+    // From the first line on all is cleared: there may be fewer of them now.
+    write(`\r${up}\u001b[J${lines.join('\n')}`);
+    height = lines.length;
   };
   const close = (): void => {
-    if (drawn) write('\n');
-    drawn = false;
+    if (height > 0) write('\n');
+    height = 0;
   };
   return { show, close };
 }
 
-/** `vda  copying  ███████▌    74 %  3.7 GiB of 5 GiB  412 MiB/s  ready in ~3s`, as much of it as fits. */
-export function drawLine(
-  progress: OperationProgress,
-  bytesPerSecond: number,
-  columns: number,
-): string {
+/** All in one line: `vda  copying  ███████▌    74 %  3.7 GiB of 5 GiB  412 MiB/s  ready in 3s to 5s`, as much of it as fits. */
+export function drawLine(progress: OperationProgress, columns: number): string {
   const { phase, doneBytes, totalBytes, ready } = progress;
-  const percent = shownPercent(progress.percent, ready);
-  const speed = bytesPerSecond < 1 ? [] : [`${humanBytes(BigInt(Math.round(bytesPerSecond)))}/s`];
-  const left = Number(totalBytes - doneBytes) / bytesPerSecond;
-  const eta = bytesPerSecond < 1 || left <= 0 ? [] : [`ready in ~${duration(left)}`];
-  const parts = [
-    disksOf(progress),
-    phase,
-    `${bar(percent)} ${String(percent).padStart(3)} %`,
-    `${humanBytes(doneBytes)} of ${humanBytes(totalBytes)}`,
-    ...(ready ? ['READY, in step'] : [...speed, ...eta]),
-  ];
-  // One column stays free: a full line would wrap, and be drawn below itself.
-  return parts.join('  ').slice(0, Math.max(1, columns - 1));
+  return cut(
+    [
+      disksOf(progress),
+      phase,
+      barOf(progress, ready),
+      `${humanBytes(doneBytes)} of ${humanBytes(totalBytes)}`,
+      ...(ready ? ['READY, in step'] : [...speed(progress), ...readyIn(progress)]),
+    ],
+    columns,
+  );
 }
+
+/**
+ * `vda  copying  ███████▌  74 %  412 MiB/s  guest 3 MiB/s  behind 512 KiB  writes p99 2.1 → 4.5 ms` for each disk, then all
+ * together, then what is wrong.
+ */
+export function drawLines(
+  progress: OperationProgress,
+  id: number,
+  columns: number,
+): readonly string[] {
+  const { ready, disks, doneBytes, totalBytes, convergence } = progress;
+  const names = aligned([
+    ...disks.map(({ target, phase }) => [target, phase]),
+    ['all', progress.phase],
+  ]);
+  const all = [
+    barOf(progress, ready),
+    ...(totalBytes > 0n ? [`${humanBytes(doneBytes)} of ${humanBytes(totalBytes)}`] : []),
+    ...(ready ? ['READY, in step'] : readyIn(progress)),
+    ...limitText(progress),
+  ];
+  const width = Math.max(...names.map((name) => name.length));
+  return [
+    ...disks.map((disk, i) =>
+      cut(
+        [
+          (names[i] ?? '').padEnd(width),
+          barOf(disk, ready),
+          ...speed(disk),
+          ...guestText(disk),
+          ...latencyText(disk),
+        ],
+        columns,
+      ),
+    ),
+    cut([(names.at(-1) ?? '').padEnd(width), ...all], columns),
+    ...(convergence.state === 'diverges'
+      ? [cut([`! ${convergence.why}; ferry ops show ${id} says what can be done`], columns)]
+      : []),
+  ];
+}
+
+/** One column stays free: a full line would wrap, and be drawn below itself. */
+const cut = (parts: readonly string[], columns: number): string =>
+  parts.join('  ').slice(0, Math.max(1, columns - 1));
 
 function disksOf({ disks }: OperationProgress): string {
   return disks.map((disk) => disk.target).join(', ');
+}
+
+function barOf({ percent }: { readonly percent: number }, ready: boolean): string {
+  const shown = shownPercent(percent, ready);
+  return `${bar(shown)} ${String(shown).padStart(3)} %`;
 }
 
 const barWidth = 20;
@@ -94,23 +159,3 @@ function bar(percent: number): string {
   const text = '█'.repeat(Math.floor(filled / 8)) + (eighths[filled % 8] ?? '');
   return text.padEnd(barWidth, '·');
 }
-
-interface Rate {
-  readonly bytesPerSecond: number;
-  readonly doneBytes: bigint;
-  readonly atMs: number;
-}
-
-/** Smoothed over some seconds, so that the time left does not jump. */
-function nextRate(rate: Rate | null, doneBytes: bigint, atMs: number): Rate {
-  if (rate === null) return { bytesPerSecond: 0, doneBytes, atMs };
-  const seconds = (atMs - rate.atMs) / 1000;
-  // Events come in bursts: too short a time says nothing of the speed.
-  if (seconds < 0.2) return rate;
-  const sample = Math.max(0, Number(doneBytes - rate.doneBytes) / seconds);
-  const weight = rate.bytesPerSecond === 0 ? 1 : 1 - Math.exp(-seconds / smoothingSeconds);
-  const bytesPerSecond = rate.bytesPerSecond + weight * (sample - rate.bytesPerSecond);
-  return { bytesPerSecond, doneBytes, atMs };
-}
-
-const smoothingSeconds = 5;

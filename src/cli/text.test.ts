@@ -1,11 +1,9 @@
-// Sizes, times, trees and progress lines as text.
+// Sizes, times and trees as text.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { move } from '../http/testing/samples.js';
 import { chainText } from './chain-text.js';
-import { drawLine, redrawReporter } from './progress.js';
 import { coloured, drawTree, duration, humanBytes, shownPercent, table } from './text.js';
 import { vda, vm1 } from '../http/testing/samples.js';
 
@@ -59,64 +57,6 @@ test('with colour the live image is green and the stale one red', () => {
     lines.find((line) => line.includes(part))?.slice(1, 6);
   assert.equal(codeOf('LIVE ▶'), '[1;32');
   assert.equal(codeOf('STALE'), '[1;31');
-});
-
-const progress = move.progress!; // The sample is of a running move.
-
-for (const [name, change, bytesPerSecond, columns, want] of [
-  [
-    'with speed and time left',
-    {},
-    100 * 1024 ** 2,
-    120,
-    'vda  copying  █████████···········  45 %  4.5 GiB of 10 GiB  100 MiB/s  ready in ~56s',
-  ],
-  [
-    'before there is a speed',
-    {},
-    0,
-    120,
-    'vda  copying  █████████···········  45 %  4.5 GiB of 10 GiB',
-  ],
-  [
-    'all copied, not ready',
-    { percent: 100, doneBytes: progress.totalBytes },
-    1024,
-    120,
-    'vda  copying  ███████████████████▊  99 %  10 GiB of 10 GiB  1 KiB/s',
-  ],
-  [
-    'ready',
-    { phase: 'mirroring', percent: 100, doneBytes: progress.totalBytes, ready: true },
-    1024,
-    120,
-    'vda  mirroring  ████████████████████ 100 %  10 GiB of 10 GiB  READY, in step',
-  ],
-  ['on a narrow window', {}, 0, 20, 'vda  copying  █████'],
-] as const) {
-  test(`the progress line ${name}`, () =>
-    assert.equal(drawLine({ ...progress, ...change }, bytesPerSecond, columns), want));
-}
-
-test('on a terminal one line is drawn over and over, and left at the end', () => {
-  let nowMs = 0;
-  let out = '';
-  const reporter = redrawReporter(
-    (text) => (out += text),
-    () => 200,
-    () => nowMs,
-  );
-  reporter.show(move);
-  nowMs = 1000;
-  reporter.show({
-    ...move,
-    progress: { ...progress, doneBytes: progress.doneBytes + 1024n ** 2n },
-  });
-  reporter.show({ ...move, progress: null });
-  reporter.close();
-  assert.equal(out.split('\n').length, 2);
-  assert.equal(out.split('\r').length, 3);
-  assert.ok(out.endsWith(' 1 MiB/s  ready in ~1h33m\u001b[K\n'));
 });
 
 test('chain says that a mirror stands still, why, and that the guest does not', () => {

@@ -20,6 +20,8 @@ import { openJournal } from '../journal/sqlite.js';
 import { listen } from '../rpc/listen.js';
 import { codes, FerryError, messageOf } from '../std/errors.js';
 import type { DaemonOptions } from './options.js';
+import type { Outlet } from './outlets.js';
+import { commandOutlet, feed, webhookOutlet } from './outlets.js';
 import type { ServiceManager } from './notify.js';
 import { serviceManager } from './notify.js';
 import { parseOptions, Shown } from './options.js';
@@ -83,6 +85,8 @@ async function serve(
   );
   await host.operations.load();
   const events = await EventLog.over(known, nowMs);
+  // Before anything is recovered: that has events too.
+  for (const outlet of outletsOf(options)) events.follow(null, feed(outlet, log));
   const copies = new XmlCopies(config, known);
   await recover(host);
 
@@ -101,6 +105,7 @@ async function serve(
   if (options.socketGid !== null) await letIn(options.socketGid, [rpc.path, socketPath]);
   host.retryOwed(options.mirrorRetryMs);
   host.watchMoves(WATCH_MOVES_MS);
+  host.watchers.start(LOOK_AT_MOVES_MS);
   void autostart(host).catch((error: unknown) =>
     log.error({ error: messageOf(error) }, 'autostart failed'),
   );
@@ -121,6 +126,11 @@ async function serve(
   process.exit(0);
 }
 
+const outletsOf = ({ onEvent, webhook }: DaemonOptions): readonly Outlet[] => [
+  ...(onEvent === null ? [] : [commandOutlet(onEvent)]),
+  ...(webhook === null ? [] : [webhookOutlet(webhook)]),
+];
+
 /** `libvirt-sock-ro` is not for one group: as root's it is everybody's to look through. */
 async function letIn(gid: number, sockets: readonly string[]): Promise<void> {
   for (const path of sockets) {
@@ -134,6 +144,8 @@ const wellStatus = 'answers';
 
 /** How often the live layers of moves are looked at: what a guest writes in that time is not worth more. */
 const WATCH_MOVES_MS = 2000;
+/** How often what they do is measured, for whoever watches them. */
+const LOOK_AT_MOVES_MS = 1000;
 
 async function hostUuid(journal: Journal): Promise<string> {
   const found = await journal.setting('host-uuid');

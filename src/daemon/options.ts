@@ -15,6 +15,9 @@ export interface DaemonOptions {
   /** Who may use the sockets besides the daemon's own user; null: nobody. */
   readonly socketGid: number | null;
   readonly logLevel: string;
+  /** Told of each event of the stream: a line for a shell, an address for a POST; null: nobody. */
+  readonly onEvent: string | null;
+  readonly webhook: URL | null;
   /** How often a mirror whose destination was missing is tried again. */
   readonly mirrorRetryMs: number;
 }
@@ -52,6 +55,8 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
       seconds,
       10,
     )
+    .option('--on-event <command>', 'run by /bin/sh for each event, with its JSON on stdin')
+    .option('--webhook <url>', 'POST the JSON of each event there (http or https)', webUrl)
     .addOption(
       new Option('--log-level <level>').choices(['debug', 'info', 'warn', 'error']).default('info'),
     )
@@ -69,10 +74,14 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
     sandbox: boolean;
     logLevel: string;
     mirrorRetry: number;
+    onEvent?: string;
+    webhook?: URL;
   }>();
   const { mirrorRetry, ...rest } = given;
   return {
     ...rest,
+    onEvent: given.onEvent ?? null,
+    webhook: given.webhook ?? null,
     mirrorRetryMs: mirrorRetry * 1000,
     // Both go into command lines of processes that outlive us.
     runDir: resolve(given.runDir ?? defaultRunDir()),
@@ -102,6 +111,12 @@ function seconds(text: string): number {
   const value = Number(text);
   if (value > 0 && value <= 86_400) return value;
   throw new InvalidArgumentError('It has to be a number of seconds, at most 86400.');
+}
+
+function webUrl(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url !== null && /^https?:$/.test(url.protocol)) return url;
+  throw new InvalidArgumentError('It has to be an address such as https://host/path.');
 }
 
 /** passwd(5); Node has no getpwnam. */

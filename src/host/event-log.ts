@@ -44,7 +44,7 @@ export class EventLog {
   }
 }
 
-function streamed(
+export function streamed(
   seq: number,
   atMs: number,
   domain: string,

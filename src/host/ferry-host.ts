@@ -5,7 +5,7 @@ import type { VerifyMode } from '../block/copy.js';
 import type { MirrorRecord } from '../domain/record.js';
 import type { DoctorReport } from './doctor/types.js';
 import type { GcRemoved, GcReport } from './gc/types.js';
-import type { PivotWhen } from '../plan/pivot-when.js';
+import type { PivotWhen } from '../domain/pivot-when.js';
 import type { MovePlan } from './move-plan-view.js';
 
 /** Name, UUID or id of a domain, as a user types it. */
@@ -162,7 +162,10 @@ export interface CopyView {
   readonly to: string;
   /** Null: it is not whole yet. `reflink`: the file system shares the blocks, so there is nothing to compare. */
   readonly how: 'data' | 'reflink' | null;
+  /** How much data the source holds. */
   readonly totalBytes: bigint;
+  /** What of it is written down as copied; 0 for a reflink. */
+  readonly copiedBytes: bigint;
   /** SHA-256 over the hashes of all its pieces; null: not whole, or never read. */
   readonly root: string | null;
   /** Null: nothing to compare, not that far yet, or made by a ferryd that did not verify. */
@@ -175,26 +178,89 @@ export interface CopyView {
     readonly repairedBytes: bigint;
     readonly seconds: number;
   } | null;
+  /** Daemons that went on with it. */
+  readonly resumes: readonly {
+    readonly time: string;
+    readonly keptBytes: bigint;
+    readonly brokenBytes: bigint;
+  }[];
 }
 
-/** Where a long operation is. `percent` never says 100 before READY (law 12). */
-export interface OperationProgress {
+/** When a step was begun, done and undone; null: it was not, or that is not written down of its kind. */
+export interface StepTimes {
+  readonly kind: string;
+  readonly text: string;
+  readonly begunAt: string | null;
+  readonly doneAt: string | null;
+  readonly undoneAt: string | null;
+}
+
+/** What stays of an operation. */
+export interface OperationRecordView {
+  /** From its first entry to its last; null while it is open. */
+  readonly seconds: number | null;
+  /** In the order of `OperationView.steps`. */
+  readonly steps: readonly StepTimes[];
+  readonly copiedBytes: bigint;
+  /** What was told of its domain from its beginning to its end, as far as that is kept. */
+  readonly events: readonly StreamedEvent[];
+}
+
+/** What the guest's writes took within some time: half of them, and 99 of 100, were quicker. */
+export interface LatencyView {
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly writes: number;
+}
+
+/** What a running move does in a second, by its last ten; null: not seen, or nothing to see. */
+export interface ProgressRates {
+  /** Frozen images, copied. */
+  readonly copyBytesPerSecond: bigint | null;
+  /** What mirrors carry over, after the switch merges. */
+  readonly mirrorBytesPerSecond: bigint | null;
+  /** What becomes different from the mirrors: whole clusters of their bitmaps. */
+  readonly dirtyBytesPerSecond: bigint | null;
+  /** What the guest writes. */
+  readonly guestBytesPerSecond: bigint | null;
+  /** What the mirrors are behind the guest. */
+  readonly lagBytes: bigint | null;
+  /** Of the guest's writes: before the move began, and of the last five seconds. */
+  readonly latency: { readonly before: LatencyView | null; readonly now: LatencyView | null };
+}
+
+/** `percent` never says 100 before READY (law 12). */
+export interface DiskProgress extends ProgressRates {
+  readonly target: string;
+  readonly phase: string;
+  readonly percent: number;
+  readonly doneBytes: bigint;
+  readonly totalBytes: bigint;
+}
+
+/** Where a long operation is; rates are of all its disks together. `percent` never says 100 before READY (law 12). */
+export interface OperationProgress extends ProgressRates {
   readonly phase: string;
   /** What it waits for, once it is in step: `auto` (nothing), `manual`, `at TIME`, `when LAG`; `now` once somebody said so. */
   readonly pivot: string;
   /** What all its copies together may read in a second; null: no limit. */
   readonly limitBytesPerSecond: bigint | null;
+  /** The limit moves by itself; `latencyMs` null: its bound is still being measured. */
+  readonly auto: { readonly latencyMs: number | null } | null;
   readonly percent: number;
   readonly doneBytes: bigint;
   readonly totalBytes: bigint;
   /** QEMU says that it is in step, or it has switched. */
   readonly ready: boolean;
-  readonly disks: readonly {
-    readonly target: string;
-    readonly phase: string;
-    readonly doneBytes: bigint;
-    readonly totalBytes: bigint;
-  }[];
+  /** Until READY; null: it cannot be told. `most` null: it may be any time. */
+  readonly readySeconds: { readonly least: number; readonly most: number | null } | null;
+  readonly convergence: {
+    readonly state: 'converges' | 'diverges' | 'unknown';
+    readonly why: string | null;
+    /** What may be typed then. */
+    readonly ladder: readonly CommandHint[];
+  };
+  readonly disks: readonly DiskProgress[];
 }
 
 /** What is to hold for the copies of a move from now on; what is not named stays as it is. */
@@ -202,6 +268,8 @@ export interface PaceChange {
   /** Null: no limit. */
   readonly limitBytesPerSecond?: bigint | null | undefined;
   readonly isPaused?: boolean | undefined;
+  /** The limit moves by itself, so that the p99 of the guest's writes keeps within `latencyMs`; null: within the default. */
+  readonly auto?: { readonly latencyMs: number | null } | undefined;
 }
 
 /** 1 GiB: what a death of QEMU costs a move at most, if nobody says otherwise. */
@@ -297,6 +365,8 @@ export interface FerryHost {
     readonly all: boolean;
   }): readonly OperationView[];
   operation(id: number): OperationView;
+  /** What stays of it: times, copies with their hashes, events. */
+  operationRecord(id: number): Promise<OperationRecordView>;
   /** Resolves when the operation has ended or needs a person; rejects with its error when it was rolled back. */
   waitOperation(id: number, signal: AbortSignal): Promise<OperationView>;
   /** Slows the copies of a move down, lets them stand still, or go again. Survives the daemon. */

@@ -34,6 +34,7 @@ import { problemText } from './keeper.js';
 import { MovePlans, applyMove, makeMovePlan, startMove } from './move-verbs.js';
 import { paceOperation } from './pace-verbs.js';
 import { pivotOperation } from './pivot-verbs.js';
+import { operationRecord } from './operation-record.js';
 import { operationView } from './operations.js';
 import { takeBack } from './owed.js';
 import { rotateMove } from './rotate.js';
@@ -61,6 +62,7 @@ type OperationVerbs =
   | 'applyPlan'
   | 'operations'
   | 'operation'
+  | 'operationRecord'
   | 'waitOperation'
   | 'cancelOperation'
   | 'rotateOperation'
@@ -329,6 +331,14 @@ function operationVerbs(host: Host): Pick<FerryHost, OperationVerbs> {
         .map((one) => operationView(host, one));
     },
     operation: view,
+    async operationRecord(id) {
+      const { journal } = host.known;
+      // The journal has more of them than are kept at hand.
+      return await operationRecord(
+        journal,
+        (await journal.operation(id)) ?? host.operations.get(id),
+      );
+    },
     waitOperation: (id, signal) => waitOperation(host, id, signal),
     cancelOperation: (id) => cancelOperation(host, id),
     paceOperation: (id, change) => paceOperation(host, id, change),

@@ -24,6 +24,7 @@ import { Pivots } from './pivots.js';
 import { resumeMoves, rotationOf, takeUpLater } from './owed.js';
 import { rotateWhatGrew } from './rotate.js';
 import { reconcile } from './reconcile.js';
+import { Watchers } from './watching/watchers.js';
 
 /** An operation that runs in this daemon. */
 export interface Running {
@@ -72,6 +73,7 @@ export class Host {
   readonly pivots: Pivots;
   readonly interrupted = new Interrupted(this);
   readonly keeper = new Keeper(this);
+  readonly watchers = new Watchers(this);
   private readonly guests = new Map<string, Guest>();
   private readonly schemas = new Map<string, Promise<Schema>>();
   private readonly looking = new Map<string, { again: boolean }>();
@@ -159,6 +161,7 @@ export class Host {
         announce(progress.operation);
       }
       if (running !== null) running.progress = progress;
+      this.watchers.onStep(uuid, progress);
       this.operations.refreshSoon(progress.operation);
       if (progress.report === null) this.log.debug({ domain: uuid, ...progress }, 'step');
     };
@@ -328,6 +331,7 @@ export class Host {
     this.closed = true;
     this.interrupted.close();
     this.keeper.close();
+    this.watchers.close();
     await Promise.all([...this.guests.values()].map((guest) => guest.detach()));
   }
 

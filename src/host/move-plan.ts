@@ -175,7 +175,9 @@ async function ratesOf(host: Host, move: Move, disks: readonly PlannedDisk[]): P
   const before = await written();
   const all = disks.flatMap((disk) => disk.before);
   const largest = all.toSorted((a, b) => Number(b.actualSizeBytes - a.actualSizeBytes))[0];
+  await host.watchers.opening(move.record.uuid);
   await delay(SAMPLE_MS);
+  await host.watchers.stillCalm(move.record.uuid);
   const grown = (await written()) - before;
   const guest = BigInt(Math.round(Number(grown) / ((performance.now() - begin) / 1000)));
   // After the guest was looked at: they take bandwidth from it.

@@ -1,10 +1,11 @@
 // `ferry limit`, `ferry pause` and `ferry resume`: the copies of a move that is under way.
 
-import type { CopyPace } from '../job/effect.js';
 import type { OperationRecord } from '../journal/journal.js';
-import { StateError } from '../std/errors.js';
+import { RequestError, StateError } from '../std/errors.js';
 import type { PaceChange } from './ferry-host.js';
 import type { Host } from './host.js';
+import type { SaidPace } from './paces.js';
+import { canMeasure } from './watching/histograms.js';
 
 /** @throws StateError where nothing is left to copy: what comes then has no pace. */
 export async function paceOperation(host: Host, id: number, change: PaceChange): Promise<void> {
@@ -21,21 +22,34 @@ export async function paceOperation(host: Host, id: number, change: PaceChange):
       `${what}: it has nothing left to copy, so there is nothing to slow down or stop`,
       { next: [`ferry ops show ${id}`] },
     );
-  const now = paceOf(host, record);
-  await host.paces.set(id, {
-    limitBytesPerSecond:
-      change.limitBytesPerSecond === undefined
-        ? now.limitBytesPerSecond
-        : change.limitBytesPerSecond,
-    isPaused: change.isPaused ?? now.isPaused,
-  });
+  if (change.auto !== undefined) await checkAuto(host, record, what);
+  await host.paces.set(id, changed(paceOf(host, record), change));
+}
+
+const changed = (now: SaidPace, { limitBytesPerSecond, isPaused, auto }: PaceChange): SaidPace => ({
+  limitBytesPerSecond:
+    limitBytesPerSecond === undefined ? now.limitBytesPerSecond : limitBytesPerSecond,
+  isPaused: isPaused ?? now.isPaused,
+  // A limit that somebody says ends the one that moves by itself.
+  auto: auto ?? (limitBytesPerSecond === undefined ? now.auto : null),
+});
+
+/** @throws RequestError where the guest's writes cannot be measured. */
+async function checkAuto(host: Host, { domain }: OperationRecord, what: string): Promise<void> {
+  const monitor = await host.guestOf(domain).monitor();
+  // A move whose QEMU is gone goes on in the next one, which is asked then.
+  if (monitor === null || canMeasure(monitor)) return;
+  throw new RequestError(
+    'OPERATION_UNSUPPORTED',
+    `${what}: this QEMU has no block-latency-histogram-set, so what the guest's writes take cannot be seen; say a limit instead`,
+  );
 }
 
 /** What holds for the copies of an operation: what somebody said, or what was planned. */
-export function paceOf(host: Host, record: OperationRecord): CopyPace {
+export function paceOf(host: Host, record: OperationRecord): SaidPace {
   const step = record.plan.steps.find((one) => one.kind === 'copy-image');
   const planned = step?.kind === 'copy-image' ? (step.bytesPerSecond ?? null) : null;
-  return host.paces.of(record.id) ?? { limitBytesPerSecond: planned, isPaused: false };
+  return host.paces.of(record.id) ?? { limitBytesPerSecond: planned, isPaused: false, auto: null };
 }
 
 const copiesLeft = ({ plan, steps, direction }: OperationRecord): number =>

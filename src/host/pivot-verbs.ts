@@ -1,7 +1,7 @@
 // `ferry pivot`: a move switches as soon as it is in step, whatever it was planned to wait for.
 
 import type { OperationRecord } from '../journal/journal.js';
-import type { PivotWhen } from '../plan/pivot-when.js';
+import type { PivotWhen } from '../domain/pivot-when.js';
 import { showPivot } from '../plan/pivot-when.js';
 import { RequestError, StateError } from '../std/errors.js';
 import type { Host } from './host.js';

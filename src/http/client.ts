@@ -14,6 +14,7 @@ import type {
   FerryHost,
   MoveRequest,
   OperationAnswer,
+  OperationRecordView,
   OperationView,
   PaceChange,
   SnapshotDeleteMode,
@@ -81,6 +82,7 @@ export interface FerryClient {
     readonly all: boolean;
   }): Promise<readonly OperationView[]>;
   operation(id: number): Promise<OperationView>;
+  operationRecord(id: number): Promise<OperationRecordView>;
   /** Asks until the operation is not running any more; rejects with its error when it was rolled back. */
   waitOperation(id: number, signal?: AbortSignal): Promise<OperationView>;
   /** The operation at every change, the last one when it has ended; rejects when it was rolled back. */
@@ -150,6 +152,7 @@ export function ferryClient(socketPath: string): FerryClient {
       return ask('GET', `/v1/operations?all=${all}${only}`);
     },
     operation: (id) => ask('GET', `/v1/operations/${id}`),
+    operationRecord: (id) => ask('GET', `/v1/operations/${id}/record`),
     waitOperation: (id, signal) => waitOperation(socketPath, id, signal),
     watchOperation: (id, options = {}) => watchOperation(socketPath, id, options),
     paceOperation: (id, change) => tell('POST', `/v1/operations/${id}/pace`, change),

@@ -55,6 +55,19 @@ const moveRequest = z.strictObject({
   quiesce: flag,
 });
 
+const paceChange = z
+  .strictObject({
+    limitBytesPerSecond: bytes.nullable().optional(),
+    isPaused: z.boolean().optional(),
+    auto: z
+      .strictObject({ latencyMs: z.number().positive().max(60_000).nullable().default(null) })
+      .optional(),
+  })
+  .refine(
+    ({ limitBytesPerSecond, auto }) => limitBytesPerSecond === undefined || auto === undefined,
+    'takes limitBytesPerSecond or auto, not both',
+  );
+
 const done = async (promise: Promise<void>): Promise<Record<string, never>> => {
   await promise;
   return {};
@@ -251,6 +264,13 @@ export const routes: readonly Route[] = [
   ),
   route(
     'GET',
+    '/v1/operations/:operation/record',
+    'ops show',
+    { params: operation },
+    ({ params }, { host }) => host.operationRecord(params.operation),
+  ),
+  route(
+    'GET',
     '/v1/operations/:operation/wait',
     'ops wait',
     {
@@ -272,10 +292,7 @@ export const routes: readonly Route[] = [
     'pace',
     {
       params: operation,
-      body: z.strictObject({
-        limitBytesPerSecond: bytes.nullable().optional(),
-        isPaused: z.boolean().optional(),
-      }),
+      body: paceChange,
     },
     ({ params, body }, { host }) => done(host.paceOperation(params.operation, body)),
   ),

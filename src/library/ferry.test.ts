@@ -57,6 +57,9 @@ test('a move is asked for with what was said, and the rest is as ferryd has it',
     to: '/mnt/new',
     rotateBytes: 1n << 30n,
     bytesPerSecond: 5n,
+    verify: 'full',
+    pivot: { how: 'auto' },
+    quiesce: false,
   });
 });
 

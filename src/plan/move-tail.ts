@@ -8,7 +8,7 @@ import { blockdevOptions, chainOptions, reopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
 import { present } from '../std/assert.js';
 import { commitJobId, copyJobId, filterNode } from './overlay.js';
-import type { PivotWhen } from './pivot-when.js';
+import type { PivotWhen } from '../domain/pivot-when.js';
 import { pivotAtOnce } from './pivot-when.js';
 import { staleRoles } from './roles.js';
 import type { OfflineCommit, PivotDisk, Step } from './step.js';

@@ -18,7 +18,7 @@ import type { MoveData, MoveWay } from './move-tail.js';
 import { commitIn, moveTail } from './move-tail.js';
 import type { OverlayDisk } from './overlay.js';
 import { copyJobId, filterNode, mirrorSteps, prepareSteps, snapshotStep } from './overlay.js';
-import type { PivotWhen } from './pivot-when.js';
+import type { PivotWhen } from '../domain/pivot-when.js';
 import { isRefusal, jobObstacle, layersOf, needLive, refuse } from './refuse.js';
 import type { Plan, Refusal, Step } from './step.js';
 

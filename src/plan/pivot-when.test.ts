@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import type { PivotWhen } from './pivot-when.js';
+import type { PivotWhen } from '../domain/pivot-when.js';
 import { explainPivot, isTimeToPivot, showPivot, smallSince } from './pivot-when.js';
 
 const MiB = 1n << 20n;

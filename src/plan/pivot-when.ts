@@ -1,15 +1,6 @@
 // When a move that is in step switches its disks. Pure: what was asked for, and whether its time has come.
 
-/** What was asked for when the move was planned; `ferry pivot` overrules it. */
-export type PivotWhen =
-  /** As soon as it is in step. */
-  | { readonly how: 'auto' }
-  /** When somebody says so. */
-  | { readonly how: 'manual' }
-  /** Not before a moment, in ms since the epoch. */
-  | { readonly how: 'at'; readonly atMs: number }
-  /** Once the destination has been less than so much behind for so long. */
-  | { readonly how: 'when'; readonly lagBytes: bigint; readonly forMs: number };
+import type { PivotWhen } from '../domain/pivot-when.js';
 
 export const pivotAtOnce: PivotWhen = { how: 'auto' };
 

@@ -9,7 +9,7 @@ import { assert } from '../std/assert.js';
 import type { OfflineMove } from './move-offline.js';
 import type { MoveData } from './move-tail.js';
 import type { OperationName } from './operation.js';
-import type { PivotWhen } from './pivot-when.js';
+import type { PivotWhen } from '../domain/pivot-when.js';
 
 export interface ImageFile {
   readonly path: string;

@@ -19,7 +19,7 @@ import {
 } from '../../src/plan/mirror-end.js';
 import { destinationsOf, planMove } from '../../src/plan/move.js';
 import { planMoveOffline } from '../../src/plan/move-offline.js';
-import type { PivotWhen } from '../../src/plan/pivot-when.js';
+import type { PivotWhen } from '../../src/domain/pivot-when.js';
 import { pivotAtOnce } from '../../src/plan/pivot-when.js';
 import { layersOf } from '../../src/plan/refuse.js';
 import { planSnapshotCreate } from '../../src/plan/snapshot-create.js';

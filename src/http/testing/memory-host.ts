@@ -6,6 +6,7 @@ import type {
   DiskView,
   DomainSummary,
   FerryHost,
+  OperationRecordView,
   OperationView,
   PaceChange,
   SnapshotView,
@@ -33,6 +34,7 @@ export class MemoryHost implements FerryHost {
   report: DoctorReport | undefined;
   garbage: GcReport | undefined;
   movePlan: MovePlan | undefined;
+  record: OperationRecordView | undefined;
   job: BlockJobView | null = null;
   xml = '<domain/>';
   /** Called when somebody starts to wait for an operation: the place to let it make progress. */
@@ -203,6 +205,12 @@ export class MemoryHost implements FerryHost {
     const view = this.operationViews.get(id);
     if (view !== undefined) return view;
     throw new RequestError('INVALID_ARG', `no operation ${id}; list them: ferry ops list --all`);
+  }
+
+  async operationRecord(id: number): Promise<OperationRecordView> {
+    this.note('operationRecord', id);
+    this.operation(id);
+    return present(this.record);
   }
 
   async waitOperation(id: number, signal: AbortSignal): Promise<OperationView> {

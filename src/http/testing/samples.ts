@@ -5,7 +5,9 @@ import type {
   DomainSummary,
   ImageView,
   MoveRequest,
+  OperationRecordView,
   OperationView,
+  ProgressRates,
   SnapshotView,
 } from '../../host/ferry-host.js';
 import type { MovePlan } from '../../host/move-plan.js';
@@ -127,6 +129,18 @@ export const aMove: MoveRequest = {
   quiesce: true,
 };
 
+const rates: ProgressRates = {
+  copyBytesPerSecond: 100n * MiB,
+  mirrorBytesPerSecond: 6n * MiB,
+  dirtyBytesPerSecond: 6n * MiB,
+  guestBytesPerSecond: 3n * MiB,
+  lagBytes: 512n * 1024n,
+  latency: {
+    before: { p50Ms: 0.3, p99Ms: 2.1, writes: 312 },
+    now: { p50Ms: 0.4, p99Ms: 4.54, writes: 1480 },
+  },
+};
+
 export const move: OperationView = {
   id: 7,
   kind: 'move',
@@ -160,12 +174,23 @@ export const move: OperationView = {
     phase: 'copying',
     pivot: 'manual',
     limitBytesPerSecond: null,
+    auto: null,
     percent: 45,
     doneBytes: 4n * GiB + 512n * MiB,
     totalBytes: 10n * GiB,
     ready: false,
+    ...rates,
+    readySeconds: { least: 50.7, most: 62 },
+    convergence: { state: 'converges', why: null, ladder: [] },
     disks: [
-      { target: 'vda', phase: 'copying', doneBytes: 4n * GiB + 512n * MiB, totalBytes: 10n * GiB },
+      {
+        target: 'vda',
+        phase: 'copying',
+        percent: 45,
+        doneBytes: 4n * GiB + 512n * MiB,
+        totalBytes: 10n * GiB,
+        ...rates,
+      },
     ],
   },
   copies: [
@@ -174,8 +199,10 @@ export const move: OperationView = {
       to: '/dst/vm1.qcow2',
       how: null,
       totalBytes: 10n * GiB,
+      copiedBytes: 4n * GiB,
       root: null,
       verified: null,
+      resumes: [],
     },
   ],
   pauses: [],
@@ -200,6 +227,7 @@ export const moved: OperationView = {
   progress: null,
   copies: move.copies.map((copy) => ({
     ...copy,
+    copiedBytes: 10n * GiB,
     how: 'data',
     root: 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
     verified: {
@@ -214,6 +242,20 @@ export const moved: OperationView = {
     { what: 'snapshot', ms: 12.4 },
     { what: 'pivot of vda', ms: 35 },
   ],
+};
+
+/** What stays of it. */
+export const record: OperationRecordView = {
+  seconds: 300,
+  steps: move.steps.map(({ kind, text }) => ({
+    kind,
+    text,
+    begunAt: null,
+    doneAt: '2026-01-02T03:09:05.000Z',
+    undoneAt: null,
+  })),
+  copiedBytes: 4n * GiB,
+  events: [],
 };
 
 /** A host with all of the above. */
@@ -239,6 +281,7 @@ export function sampleHost(): MemoryHost {
     domains: [],
   };
   host.movePlan = plan;
+  host.record = record;
   host.garbage = { time: '2026-01-02T03:04:05.000Z', lookedBy: 'ferryd', items: [] };
   host.xml = "<domain type='kvm'>\n  <name>vm1</name>\n</domain>\n";
   return host;

@@ -68,6 +68,10 @@ export class MoveWatch {
     this.last = seen;
   }
 
+  get seenAtMs(): number {
+    return this.last?.atMs ?? Number.NEGATIVE_INFINITY;
+  }
+
   get sight(): Sight {
     const disks = new Map(
       [...this.meters].map(([target, meter]) => [target, this.diskOf(target, meter)]),

@@ -24,6 +24,9 @@ const OPENING_MS = 30_000;
 /** So long what was seen before a move says how its guest was without one. */
 const BEFORE_MS = 10 * 60_000;
 
+/** What was seen longer ago is not what goes on: its QEMU does not answer, or is gone. */
+const FRESH_MS = 10_000;
+
 type ByTarget = ReadonlyMap<string, Histogram>;
 
 interface Watched {
@@ -42,6 +45,7 @@ interface Held {
 export class Watchers {
   private readonly host: Host;
   private readonly moves = new Map<number, Watched>();
+  private readonly looking = new Set<number>();
   private readonly held = new Map<string, Held>();
   /** The writes of guests before their moves, by UUID. */
   private readonly before = new Map<string, { readonly atMs: number; readonly writes: ByTarget }>();
@@ -65,11 +69,11 @@ export class Watchers {
     if (this.timer !== null) clearInterval(this.timer);
   }
 
-  /** Null: it does not run, or was not looked at yet. */
+  /** Null: it does not run, or was not looked at of late. */
   sightOf(operation: number): Sight | null {
-    return this.host.running.has(operation)
-      ? (this.moves.get(operation)?.watch.sight ?? null)
-      : null;
+    const watch = this.moves.get(operation)?.watch;
+    if (watch === undefined || !this.host.running.has(operation)) return null;
+    return this.now - watch.seenAtMs > FRESH_MS ? null : watch.sight;
   }
 
   /** What images of it that are not begun take, by path. */
@@ -109,8 +113,10 @@ export class Watchers {
 
   /** Told of every step of every operation. */
   onStep(uuid: string, { kind, state }: StepProgress): void {
-    // Images are made before anything changes for the guest; making them takes long enough to see some writes.
-    if (kind === 'create-image' && state === 'done') void this.stillCalm(uuid);
+    // Images are made before anything changes for the guest; making them takes long enough to see some writes. Those of
+    // a rotation are made in the middle of a move.
+    if (kind !== 'create-image' || state !== 'done') return;
+    if ([...this.moves.values()].every((move) => move.uuid !== uuid)) void this.stillCalm(uuid);
   }
 
   private beforeOf(uuid: string): ByTarget {
@@ -129,9 +135,16 @@ export class Watchers {
       if (!this.isMoving(uuid)) await this.letGo(uuid);
     }
     for (const running of this.host.running.values())
-      if (running.plan.operation === 'move') await this.lookAt(running);
+      if (running.plan.operation === 'move') this.lookSoon(running);
     for (const [uuid, { sinceMs }] of this.held)
       if (!this.isMoving(uuid) && this.now - sinceMs > OPENING_MS) await this.letGo(uuid);
+  }
+
+  /** A QEMU or a storage that hangs holds up the looks at its own move only. */
+  private lookSoon(running: Running): void {
+    if (this.looking.has(running.id)) return;
+    this.looking.add(running.id);
+    void this.lookAt(running).finally(() => this.looking.delete(running.id));
   }
 
   private isMoving(uuid: string): boolean {

@@ -61,7 +61,8 @@ export async function verify(
     const all = await dueOf(copying, pieces);
     const chosen = how === 'full' ? all : sampleOf(all, seed);
     const rest = chosen.filter(({ window }) => !seen.offsets.has(window.offset));
-    const bad = await different(copying, rest, tally);
+    const done = progressOf(rest, 'verifying', copying.request.onProgress);
+    const bad = await different(copying, rest, tally, done);
     if (bad.length > 0) await copyAgain(copying, pieces, bad);
     repairedBytes = bad.reduce((sum, { dataBytes }) => sum + dataBytes, 0);
   }
@@ -113,9 +114,9 @@ async function different(
   { files, request, pace }: Copying,
   due: readonly Due[],
   tally: Tally,
+  done: (one: Due) => void,
 ): Promise<readonly Due[]> {
   const bad: Due[] = [];
-  const done = progressOf(due, 'verifying', request.onProgress);
   await inLanes(files.lanes, due, async (one) => {
     await pace.pass(one.dataBytes, request.signal);
     throwIfAborted(request);
@@ -144,7 +145,8 @@ async function copyAgain(
   await files.sync();
   const offsets = new Set(bad.map(({ window }) => window.offset));
   const again = (await dueOf(copying, pieces)).filter(({ window }) => offsets.has(window.offset));
-  const still = await different(copying, again, { bytes: 0, storageBytes: 0 });
+  // All of the pass has been told of as done by now.
+  const still = await different(copying, again, { bytes: 0, storageBytes: 0 }, () => undefined);
   if (still.length > 0)
     throw notKept(
       request.doing,

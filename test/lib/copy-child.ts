@@ -22,7 +22,12 @@ export type ChildNews =
   | { readonly savedBytes: number }
   | { readonly doneBytes: number }
   /** `writtenBytes`: of all its writes, those to the journal too (proc(5), wchar). */
-  | { readonly root: string | null; readonly writtenBytes: number }
+  | {
+      readonly root: string | null;
+      readonly writtenBytes: number;
+      /** What the verification read past the page cache. */
+      readonly storageBytes: number;
+    }
   | { readonly error: string };
 
 const task = JSON.parse(process.argv[2] ?? '') as ChildTask; // what the test gave
@@ -48,15 +53,15 @@ const request: CopyRequest = {
     const savedBytes = (await journal.operation(operation))?.copies[0]?.savedBytes ?? 0;
     if (note.note === 'pieces') say({ savedBytes });
   },
-  onProgress: (doneBytes) => say({ doneBytes: Number(doneBytes) }),
+  onProgress: ({ doneBytes }) => say({ doneBytes: Number(doneBytes) }),
   signal: new AbortController().signal,
   limitBytesPerSecond: () => task.limitBytesPerSecond,
 };
 await using files = new HostCopyFiles({ from, to }, copyTool('qemu-img'), null);
 try {
-  const { root } = await copyFrozen(files, request, task.tuning);
+  const { root, verified } = await copyFrozen(files, request, task.tuning);
   const writtenBytes = Number(/wchar: (\d+)/.exec(readFileSync('/proc/self/io', 'utf8'))?.[1]);
-  say({ root, writtenBytes });
+  say({ root, writtenBytes, storageBytes: verified?.storageBytes ?? 0 });
 } catch (error) {
   say({ error: messageOf(error) });
 }

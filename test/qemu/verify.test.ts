@@ -81,6 +81,7 @@ const spoiler = (device: DeviceStorage, copied: Copied, times: number) => {
   const spoilt = { left: times };
   const synced = async (): Promise<void> => {
     if (spoilt.left-- <= 0) return;
+    assert.ok(await isSame(copied), 'now it is in the page cache');
     assert.ok(await device.spoil(mark), 'what is durable is on the device');
     assert.ok(await isSame(copied), 'the page cache has it as it was written');
   };

@@ -17,7 +17,7 @@ import type { MoveRequest } from './ferry-host.js';
 import type { Host } from './host.js';
 import { look } from './look.js';
 import type { MovePlan, PlannedDisk, World } from './move-plan.js';
-import { showIdentity, timeOf } from './move-plan.js';
+import { showIdentity, shutOff, timeOf } from './move-plan.js';
 import type { Destination, LookedAt } from './move-verbs.js';
 import { checkNothingOpen } from './offline.js';
 import { rolesOfMoves } from './owed.js';
@@ -89,7 +89,7 @@ async function identitiesOf(
 }
 
 async function worldOf(host: Host, { to, chains, identities }: MoveOffline): Promise<World> {
-  const world = new Map([['life of QEMU', 'shut off']]);
+  const world = new Map([['life of QEMU', shutOff]]);
   const folder = await host.context.images.identity(to);
   world.set(`folder ${to}`, folder === null ? 'not there' : `inode ${folder.inode}`);
   for (const disk of chains.values()) {

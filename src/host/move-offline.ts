@@ -17,8 +17,8 @@ import type { MoveRequest } from './ferry-host.js';
 import type { Host } from './host.js';
 import { look } from './look.js';
 import type { World } from './move-plan.js';
+import { readBackOfAll, showIdentity, shutOff, timeOf } from './move-plan.js';
 import type { MovePlan, PlannedDisk } from './move-plan-view.js';
-import { readBackOfAll, showIdentity, timeOf } from './move-plan.js';
 import type { Destination, LookedAt } from './move-verbs.js';
 import { checkNothingOpen } from './offline.js';
 import { rolesOfMoves } from './owed.js';
@@ -102,7 +102,7 @@ async function identitiesOf(
 }
 
 async function worldOf(host: Host, { to, chains, identities }: MoveOffline): Promise<World> {
-  const world = new Map([['life of QEMU', 'shut off']]);
+  const world = new Map([['life of QEMU', shutOff]]);
   const folder = await host.context.images.identity(to);
   world.set(`folder ${to}`, folder === null ? 'not there' : `inode ${folder.inode}`);
   for (const disk of chains.values()) {

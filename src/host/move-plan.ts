@@ -29,6 +29,9 @@ export type { MovePlan, Room } from './move-plan-view.js';
 /** What a plan holds for, as `what it is` → `how it was`. */
 export type World = ReadonlyMap<string, string>;
 
+/** The life of QEMU of a domain that has none. */
+export const shutOff = 'shut off';
+
 /** Everything that the plan depends on and that others may change meanwhile. The guest's writing is no change. */
 export async function worldOf(host: Host, live: LiveRecord, move: Move): Promise<World> {
   const { images } = host.context;
@@ -71,7 +74,10 @@ export function changesOf({ name }: DomainRecord, was: World, is: World): StateE
   );
   // Other chains are of other images: nobody has to be told twice.
   const chains = different.filter((what) => what.startsWith('chain '));
-  const changes = (chains.length > 0 ? chains : different).map(
+  // Of a guest that runs other things are asked than of one that is shut off.
+  const wasOff = different.filter((what) => [was.get(what), is.get(what)].includes(shutOff));
+  const worst = [wasOff, chains].find((some) => some.length > 0) ?? different;
+  const changes = worst.map(
     (what) => `${what} was ${was.get(what) ?? 'none'}, is ${is.get(what) ?? 'none'}`,
   );
   if (changes.length === 0) return null;

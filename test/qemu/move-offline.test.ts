@@ -94,6 +94,9 @@ test('nobody writes to what is copied; a move that is cancelled, or whose source
 
     const plan = await lab.mustFerry('plan', 'move', 'vm1', 'vda', '--to', lab.b);
     const hash = /ferry apply (\w+)/.exec(plan)?.[1] ?? '';
+    await utimes(image, new Date(), new Date());
+    const old = await lab.ferry('apply', hash);
+    assert.match(old.stderr, /the world has changed since it was planned: image \S+vm1-vda\.qcow2/);
     assert.match(plan, /offline-copy/);
     assert.doesNotMatch(plan, /pauses|the guest writes/);
 
@@ -124,8 +127,6 @@ test('nobody writes to what is copied; a move that is cancelled, or whose source
     const { stderr } = await lab.ferry('ops', 'wait', String(second));
     assert.match(stderr, /was written to since the move was planned.*everything is as it was/);
     await asItWas();
-    const old = await lab.ferry('apply', hash);
-    assert.match(old.stderr, /the world has changed since it was planned: image \S+vm1-vda\.qcow2/);
 
     const stranger = await lab.bare({ nodes: [imageNode('disk', image)] });
     const busy = await lab.ferry('move', 'vm1', 'vda', '--to', lab.b);

@@ -46,6 +46,10 @@ async function move(rig: Rig): Promise<void> {
 const mirrorBefore = (before: View, target: string): string =>
   namedDisks(before.liveXml).find((disk) => disk.target === target)?.mirror[0]?.path ?? '';
 
+/** In the folder that was made last. */
+const underItsName = (before: View, target: string, after: string): string =>
+  basename(after) === basename(topsOf(before).get(target) ?? '') ? after : '';
+
 export const scenarios: readonly Scenario[] = [
   {
     name: 'snapshot-create',
@@ -95,11 +99,18 @@ export const scenarios: readonly Scenario[] = [
     from: 'plain',
     to: 'plain',
     run: move,
-    // Into the folder that was made last, under the same name.
-    live: (before, target, after) =>
-      basename(after) === basename(topsOf(before).get(target) ?? '') ? after : '',
+    live: underItsName,
     snapshots: 0,
     owed: { disk: ['block-job completed'] },
+  },
+  {
+    name: 'move (shut off)',
+    from: 'off',
+    to: 'off',
+    run: move,
+    live: underItsName,
+    snapshots: 0,
+    owed: { domain: ['lifecycle defined updated'] },
   },
   {
     name: 'start',

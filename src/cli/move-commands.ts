@@ -25,7 +25,8 @@ export function addMoveCommands(program: Command, open: () => Session): void {
     .addHelpText(
       'after',
       `
-Ctrl-C ends the waiting, not the move: it goes on in the daemon.
+Ctrl-C asks whether the move goes on in the daemon or is cancelled; a second one, or one without a terminal, ends
+the waiting only.
 
 Examples:
   ferry move vm1 vda vdb --to /mnt/new

@@ -27,7 +27,8 @@ export function addMoveCommands(program: Command, open: () => Session): void {
     .addHelpText(
       'after',
       `
-Ctrl-C ends the waiting, not the move: it goes on in the daemon.
+Ctrl-C asks whether the move goes on in the daemon or is cancelled; a second one, or one without a terminal, ends
+the waiting only.
 A domain that is shut off cannot be started until its move has ended or is cancelled.
 
 Examples:

@@ -9,6 +9,8 @@ import type { OperationView, StreamedEvent } from '../host/ferry-host.js';
 import { toJson } from '../http/wire.js';
 import { NeedsOperatorError, RequestError, StateError } from '../std/errors.js';
 import { eventText } from './event-text.js';
+import type { Terminal } from './interrupts.js';
+import { Interrupts } from './interrupts.js';
 import { operationListText, operationText } from './operation-text.js';
 import type { Reporter } from './progress.js';
 import { jsonReporter, lineReporter, redrawReporter, silent } from './progress.js';
@@ -96,7 +98,9 @@ function addOpsCommands(program: Command, open: () => Session): void {
 export function addWaitCommand(command: Command, open: () => Session): void {
   command
     .argument('<number>', 'number of the operation', number)
-    .description('show its progress until it has ended; Ctrl-C ends the waiting only')
+    .description(
+      'show its progress until it has ended; Ctrl-C asks: end the waiting, or cancel it?',
+    )
     .addOption(progressOption())
     .action(async (id: number, options: { readonly progress: ProgressKind }) => {
       const session = open();
@@ -205,30 +209,46 @@ export async function follow(
   id: number,
   progress: ProgressKind,
 ): Promise<OperationView | null> {
-  const interrupted = new AbortController();
-  const interrupt = (): void => interrupted.abort();
-  process.once('SIGINT', interrupt);
   const reporter = reporterFor(session, progress);
+  using interrupts = new Interrupts(terminalOf(session, progress), {
+    cancel: async () => await session.client.cancelOperation(id),
+    makeRoom: () => reporter.close(),
+  });
+  const { signal } = interrupts;
   const onBreak = (): void => {
     reporter.close();
     process.stderr.write('ferry: ferryd went away; the guest goes on, waiting for ferryd\n');
   };
   let last: OperationView | null = null;
   try {
-    const views = session.client.watchOperation(id, { signal: interrupted.signal, onBreak });
+    const views = session.client.watchOperation(id, { signal, onBreak });
     for await (const view of views) {
       last = view;
-      reporter.show(view);
+      if (!interrupts.isAsking) reporter.show(view);
     }
   } finally {
     reporter.close();
-    process.off('SIGINT', interrupt);
   }
-  if (interrupted.signal.aborted) return tellInterrupted(id);
+  if (signal.aborted) return tellInterrupted(id);
   if (last?.status === 'attention') throw attention(last);
   if (last?.status === 'waiting') throw waiting(last);
   if (last?.status === 'rolled-back') throw rolledBack(last);
   return last;
+}
+
+/** A person, where there is one at both ends. */
+function terminalOf(session: Session, progress: ProgressKind): Terminal {
+  const isPerson =
+    progress === 'auto' &&
+    !session.json &&
+    process.stdin.isTTY &&
+    process.stdout.isTTY &&
+    process.stderr.isTTY;
+  return {
+    signals: process,
+    input: isPerson ? process.stdin : null,
+    write: (text) => void process.stderr.write(text),
+  };
 }
 
 function reporterFor(session: Session, progress: ProgressKind): Reporter {

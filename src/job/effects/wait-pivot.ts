@@ -15,7 +15,7 @@ import { needMonitor } from '../world.js';
 
 const LOOK_EVERY_MS = 500;
 const HEAR_EVERY_MS = 50;
-/** A rotation, and one that is undone, ends the jobs and starts them again; by then it has come to its end. */
+/** A rotation ends the jobs, and one that is undone starts them again; by then it has come to its end. */
 const AWAY_PATIENCE_MS = 60_000;
 
 export const waitPivot: Effect<StepOf<'wait-pivot'>, DomainWorld> = {
@@ -27,7 +27,11 @@ export const waitPivot: Effect<StepOf<'wait-pivot'>, DomainWorld> = {
     for (;;) {
       const seen = await lookAt(await needMonitor(world, 'wait for the pivot'), jobIds, context);
       if (seen !== 'away') lastThereMs = performance.now();
-      else if (performance.now() - lastThereMs >= AWAY_PATIENCE_MS) throw lost(jobIds);
+      else if (
+        performance.now() - lastThereMs >= AWAY_PATIENCE_MS ||
+        (await areReplaced(world, jobIds))
+      )
+        throw lost(jobIds);
       if (typeof seen === 'object') {
         since = smallSince(when, since, seen);
         if (context.isPivotSaid() || isTimeToPivot(when, since, seen)) return;
@@ -39,6 +43,12 @@ export const waitPivot: Effect<StepOf<'wait-pivot'>, DomainWorld> = {
   // That its time came once says nothing of now.
   probe: async () => 'absent',
 };
+
+/** A rotation that came to its end made other jobs known, and the rest of the plan anew: there is a wait for those in it. */
+async function areReplaced(world: DomainWorld, ids: readonly string[]): Promise<boolean> {
+  const known = (await world.record())?.live?.mirrors.map(({ jobId }) => jobId) ?? ids;
+  return ids.some((id) => !known.includes(id));
+}
 
 /** `behind`: not, or not any more, in step. `away`: a job is not there, or has ended. */
 async function lookAt(
@@ -56,7 +66,10 @@ async function lookAt(
   const isOver = ids.some((id) =>
     ['aborting', 'concluded'].includes(jobs.get(id)?.info.status ?? ''),
   );
-  if (blocks.length < ids.length || isOver) return 'away';
+  if (blocks.length < ids.length || isOver) {
+    context.progress({ doneBytes: 0n, totalBytes: 0n });
+    return 'away';
+  }
   const doneBytes = blocks.reduce((sum, { offset }) => sum + offset, 0n);
   const totalBytes = blocks.reduce((sum, { len }) => sum + len, 0n);
   // What an error of its target paused is no more in step, although it was READY once (law 11).

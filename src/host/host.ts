@@ -10,8 +10,7 @@ import type { DomainWorld } from '../job/world.js';
 import type { OperationRecord } from '../journal/journal.js';
 import type { Plan, Refusal } from '../plan/step.js';
 import type { AnyEvent, Schema } from '../qmp/monitor.js';
-import type { JournalError } from '../std/errors.js';
-import { NotFoundError, messageOf } from '../std/errors.js';
+import { JournalError, NotFoundError, messageOf } from '../std/errors.js';
 import type { DomainRecord } from '../domain/record.js';
 import type { EmulatorFacts } from './emulator.js';
 import type { HostContext } from './context.js';
@@ -178,9 +177,11 @@ export class Host {
     const ended = performed.then(
       ({ operation, outcome }) => this.settle(uuid, operation, outcome),
       async (error: unknown) => {
-        if (running !== null) {
-          this.running.delete(running.id);
-          await this.operations.refresh(running.id);
+        // One that was interrupted before its first step is there as well, and whoever is told of it looks for it.
+        const id = running?.id ?? (error instanceof JournalError ? error.operation : null);
+        if (id !== null) {
+          this.running.delete(id);
+          await this.operations.refresh(id);
         }
         this.interrupted.trouble(error);
         if (plan !== null) void this.look(uuid);

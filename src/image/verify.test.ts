@@ -41,7 +41,10 @@ interface Asked {
 
 async function copy(folder: string, asked: Asked): Promise<CopyWhole> {
   const [from, to] = [join(folder, 'from'), join(folder, 'to')];
-  await writeFile(from, randomBytes(2 * MiB + 1));
+  const bytes = randomBytes(2 * MiB + 1);
+  // A block of zeroes, even of one, is a hole.
+  bytes[2 * MiB] = 1;
+  await writeFile(from, bytes);
   await using files = new HostCopyFiles({ from, to }, copyTool('qemu-img'), null);
   let isVerifying = false;
   const whole = await copyFrozen(

@@ -111,6 +111,9 @@ for (const [code, first] of [
         const { code: exit, stderr } = await lab.ferry('move', 'vm1', 'vda', '--to', there);
         if (exit !== 0)
           assert.match(stderr, /stays open and goes on by itself|cannot write/, stderr);
+        // What stays open is seen at once, and not only when somebody goes on with it.
+        if (stderr.includes('stays open'))
+          assert.equal((await operations(lab))[0]?.kind, 'move', stderr);
         await disk.mend();
         const status = await settled(lab);
         outcomes.push(`${n}: ${exit} ${status}`);

@@ -7,13 +7,14 @@ import { InvalidArgumentError, Option } from 'commander';
 
 import type { OperationView, StreamedEvent } from '../host/ferry-host.js';
 import { toJson } from '../http/wire.js';
-import { NeedsOperatorError, RequestError, StateError } from '../std/errors.js';
+import { RequestError } from '../std/errors.js';
 import { eventText } from './event-text.js';
 import type { Terminal } from './interrupts.js';
 import { Interrupts } from './interrupts.js';
 import { operationListText, operationText } from './operation-text.js';
 import type { Reporter } from './progress.js';
 import { jsonReporter, lineReporter, redrawReporter, silent } from './progress.js';
+import { failureOf } from '../http/ended.js';
 import type { Session } from './session.js';
 import { localTime } from './text.js';
 
@@ -230,9 +231,8 @@ export async function follow(
     reporter.close();
   }
   if (signal.aborted) return tellInterrupted(id);
-  if (last?.status === 'attention') throw attention(last);
-  if (last?.status === 'waiting') throw waiting(last);
-  if (last?.status === 'rolled-back') throw rolledBack(last);
+  const failure = last === null ? null : failureOf(last);
+  if (failure !== null) throw failure;
   return last;
 }
 
@@ -277,31 +277,6 @@ function tellInterrupted(id: number): null {
 
 /** 128 + SIGINT, as a shell has it. */
 const interruptedExit = 130;
-
-function attention({ id, kind, domainName, reason }: OperationView): NeedsOperatorError {
-  const why = reason ?? 'no reason was kept';
-  const text = `${kind} of ${domainName}: stopped and waits for a person: ${why}`;
-  return new NeedsOperatorError(`${text}; see its steps: ferry ops show ${id}`, {
-    operation: id,
-    sourceIntact: null,
-  });
-}
-
-function waiting({ id, kind, domainName }: OperationView): StateError {
-  const text = `${kind} of ${domainName}: QEMU is gone; the guest is on its source, which is complete, and operation ${id} goes on at the next start`;
-  return new StateError('OPERATION_INVALID', text, {
-    operation: id,
-    sourceIntact: true,
-    next: [`ferry start ${domainName}`, `ferry ops cancel ${id}`],
-  });
-}
-
-/** For a daemon that does not know the error any more: it has been restarted since. */
-function rolledBack({ id, kind, domainName, reason }: OperationView): StateError {
-  const why = reason ?? 'no reason was kept';
-  const text = `${kind} of ${domainName}: rolled back: ${why}; see its steps: ferry ops show ${id}`;
-  return new StateError('OPERATION_ABORTED', text, { operation: id });
-}
 
 interface EventsOptions {
   readonly follow?: true;

@@ -9,10 +9,17 @@ import type { Disk } from '../domain/disk.js';
 import { imagesOf } from '../domain/disk.js';
 import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
 import { present } from '../std/assert.js';
-import { RequestError } from '../std/errors.js';
 import type { Move } from './move.js';
-import { checkDestinations, checkFolder, copySteps, destinationsOf, noDisk } from './move.js';
-import { jobObstacle, refuse } from './refuse.js';
+import {
+  badDisk,
+  checkDestinations,
+  checkFolder,
+  copySteps,
+  destinationsOf,
+  diskObstacle,
+  noDisk,
+} from './move.js';
+import { refuse } from './refuse.js';
 import { staleRoles } from './roles.js';
 import type { HeldImage, Plan, Refusal, Step } from './step.js';
 
@@ -104,16 +111,8 @@ const pathOf = ({ source }: Image): string => present(localPath(source), 'a move
  * matter, for what the last QEMU left in the page cache is made durable first.
  */
 function checkDisk(request: MoveOffline, disk: Disk, before: readonly Disk[]): Error | null {
-  const what = `move ${request.record.name}/${disk.target}`;
-  const bad = (text: string): Error => new RequestError('CONFIG_UNSUPPORTED', `${what}: ${text}`);
-  if (before.some(({ target }) => target === disk.target))
-    return bad('it is named twice; name each disk once');
-  if (disk.source === null) return bad('the drive is empty; there is nothing to move');
-  if (disk.readonly || disk.device === 'cdrom')
-    return bad(
-      'the disk is read-only; nothing writes to it, so copy its image and change the definition',
-    );
-  const obstacle = jobObstacle(disk, request.record);
+  const bad = badDisk(request, disk);
+  const obstacle = diskObstacle(request, disk, before);
   if (obstacle !== null) return obstacle;
   const images = imagesOf(disk);
   const paths = destinationsOf(disk, request.to, request.stamp);

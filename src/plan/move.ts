@@ -110,16 +110,32 @@ export const noDisk = (request: Pick<Move, 'record' | 'to'>, name: string): Requ
     `${doing(request)}: no disk '${name}' in domain '${request.record.name}'; see 'ferry chain ${request.record.name}'`,
   );
 
-function checkDisk(request: Move, disk: Disk, before: readonly Disk[]): Error | null {
-  const what = `move ${request.record.name}/${disk.target}`;
-  const bad = (text: string): Error => new RequestError('CONFIG_UNSUPPORTED', `${what}: ${text}`);
-  if (before.includes(disk)) return bad('it is named twice; name each disk once');
+/** A refusal of one disk. */
+export const badDisk =
+  ({ record }: Pick<Move, 'record'>, disk: Disk) =>
+  (text: string): Error =>
+    new RequestError('CONFIG_UNSUPPORTED', `move ${record.name}/${disk.target}: ${text}`);
+
+/** What is in the way of any move of a disk, whether its domain runs or not. */
+export function diskObstacle(
+  request: Pick<Move, 'record'>,
+  disk: Disk,
+  before: readonly Disk[],
+): Error | null {
+  const bad = badDisk(request, disk);
+  if (before.some(({ target }) => target === disk.target))
+    return bad('it is named twice; name each disk once');
   if (disk.source === null) return bad('the drive is empty; there is nothing to move');
   if (disk.readonly || disk.device === 'cdrom')
     return bad(
       'the disk is read-only; nothing writes to it, so copy its image and change the definition',
     );
-  const obstacle = jobObstacle(disk, request.record);
+  return jobObstacle(disk, request.record);
+}
+
+function checkDisk(request: Move, disk: Disk, before: readonly Disk[]): Error | null {
+  const bad = badDisk(request, disk);
+  const obstacle = diskObstacle(request, disk, before);
   if (obstacle !== null) return obstacle;
   if (disk.driver.cache === 'unsafe')
     return bad(

@@ -1,18 +1,13 @@
 // How long a guest's writes take, from QEMU's histograms (QAPI `block-latency-histogram-set`). Pure.
 
-/** Bins between boundaries in ns, one more than there are boundaries: below the first, …, at or above the last. */
-export interface Histogram {
-  readonly boundaries: readonly bigint[];
-  readonly bins: readonly bigint[];
-}
+import type { LatencyHistogram } from '../../qapi/replies.js';
+import type { LatencyView } from '../ferry-host.js';
 
-/** What the guest's writes took within some time. */
-export interface Latency {
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  /** How many there were: of a few, the p99 is hardly more than the slowest. */
-  readonly writes: number;
-}
+/** Bins between boundaries in ns, one more than there are boundaries: below the first, …, at or above the last. */
+export type Histogram = LatencyHistogram;
+
+/** What the guest's writes took within some time. Of a few writes, the p99 is hardly more than the slowest. */
+export type Latency = LatencyView;
 
 const PER_DECADE = 8;
 const FIRST_NS = 20_000;

@@ -1,5 +1,6 @@
 // What was seen of one disk of a move, second by second, and the rates that follow. Pure but for what it keeps.
 
+import type { ProgressRates } from '../ferry-host.js';
 import type { Histogram, Latency } from './latency.js';
 import { latencyOf, since } from './latency.js';
 
@@ -23,14 +24,7 @@ export interface JobLook {
 }
 
 /** What a disk does in a second; null: too little was seen. */
-export interface DiskRates {
-  readonly copyBytesPerSecond: bigint | null;
-  /** What its mirror carries over. */
-  readonly mirrorBytesPerSecond: bigint | null;
-  /** What becomes different from the mirror: in clusters of its bitmap, so more than the guest writes. */
-  readonly dirtyBytesPerSecond: bigint | null;
-  readonly guestBytesPerSecond: bigint | null;
-}
+export type DiskRates = Omit<ProgressRates, 'lagBytes' | 'latency'>;
 
 /** Pieces of 8 MiB make shorter times jump. */
 const SHOWN_MS = 10_000;

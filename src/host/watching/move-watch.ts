@@ -1,7 +1,7 @@
 // What is known of one move while it runs: what was seen of its disks, and what follows for how it goes on. In memory only:
 // the next daemon looks anew.
 
-import type { DiskRates, Look } from './meter.js';
+import type { Look } from './meter.js';
 import { Meter } from './meter.js';
 import type { Band, Convergence } from './foresight.js';
 import { convergenceOf, readyBand, unknown } from './foresight.js';
@@ -9,19 +9,17 @@ import type { CopyProgress } from './copies.js';
 import { workDoneOf, workOf } from './copies.js';
 import type { Histogram, Latency } from './latency.js';
 import { latencyOf, sumOf } from './latency.js';
-import type { CommandHint } from '../ferry-host.js';
+import type { CommandHint, ProgressRates } from '../ferry-host.js';
 
-export interface DiskSight extends DiskRates {
-  readonly lagBytes: bigint | null;
+export interface DiskSight extends ProgressRates {
   /** Its job as QEMU tells of it. */
   readonly job: Look['job'];
-  readonly latency: { readonly before: Latency | null; readonly now: Latency | null };
 }
 
 /** What of a running move can be seen from outside. */
 export interface Sight {
   readonly disks: ReadonlyMap<string, DiskSight>;
-  readonly together: Omit<DiskSight, 'job'>;
+  readonly together: ProgressRates;
   readonly readySeconds: Band | null;
   readonly convergence: Convergence;
   readonly ladder: readonly CommandHint[];

@@ -12,6 +12,8 @@ import { findDisk } from '../domain/definition.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import { readBackOf } from '../image/verify.js';
 import { encode } from '../journal/codec.js';
+import type { QemuVersion } from '../plan/known-bugs.js';
+import { risksOfQemu } from '../plan/known-bugs.js';
 import type { Move } from '../plan/move.js';
 import { showPivot } from '../plan/pivot-when.js';
 import { copyBytesOf, destinationsOf } from '../plan/move.js';
@@ -145,7 +147,10 @@ export async function describeMove(
     rates,
     seconds,
     pauses: pausesOf(host),
-    risks: await risksOf(host, move, disks, rates),
+    risks: [
+      ...risksOfQemu(await versionOf(host, record.uuid), moved),
+      ...(await risksOf(host, move, disks, rates)),
+    ],
     stages: stagesOf(
       record,
       disks.map(({ target }) => target),
@@ -250,6 +255,12 @@ function pausesOf(host: Host): MovePlan['pauses'] {
   }));
 }
 
+/** Of the process that runs: what is installed may be newer. */
+async function versionOf(host: Host, uuid: string): Promise<QemuVersion> {
+  const monitor = await host.guestOf(uuid).monitor();
+  return monitor?.version.qemu ?? host.emulator.version;
+}
+
 async function risksOf(
   host: Host,
   { record: { uuid, persistent }, folder, pivot }: Move,
@@ -258,7 +269,7 @@ async function risksOf(
 ): Promise<readonly string[]> {
   const monitor = await host.guestOf(uuid).monitor();
   const canForce = monitor !== null && hasCommand(monitor.schema, 'block-job-change');
-  const { major, minor, micro } = host.emulator.version;
+  const { major, minor, micro } = await versionOf(host, uuid);
   const stats = await Promise.all(
     disks.flatMap(({ before }) => before.map(({ path }) => host.context.images.stat(path))),
   );

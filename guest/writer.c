@@ -9,13 +9,14 @@
 //   DONE n=N                 w.count is reached
 //   POWEROFF n=N             the power button was pressed; everything is flushed
 //   NODISK …, SMALL …        cannot begin; powers off
+//   TRIMMED n=N              its agent was told to: what is behind the span, on the first disk, is discarded
 //   FROZEN n=N, THAWED n=N   its agent was told to: everything is flushed, and nothing is written in between
 //
 // Kernel parameters, default: w.disks (1), w.span MiB of each disk (64), w.sync numbers between flushes (16, 0 never),
 // w.seed (1), w.delay µs after each write (0), w.count last number (0: no end), w.start (0), w.resume look for the
 // highest number first (1), w.stat ms between L lines (500), w.idle write nothing (0), w.stay do not power off when
 // done (0), w.keepgoing repeat failed requests (0), w.agent answer on a virtio port as qemu-ga does, as far as freezing
-// goes (0).
+// and trimming go (0), w.unused MiB of the first disk, behind the span, that a trim discards (0).
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -235,6 +236,14 @@ static void answer_agent(const char *command, uint64_t n) {
     if (frozen) printf("THAWED n=%llu\n", (ull)n);
     dprintf(agent_fd, "{\"return\": %d}\n", frozen);
     frozen = 0;
+  } else if (strstr(command, "guest-fstrim") && !frozen) {
+    // There is no file system: what is behind the span, on the first disk, is what nobody uses.
+    uint64_t range[2] = {parameter("w.span", 64) << 20, parameter("w.unused", 0) << 20};
+    if (range[1] && ioctl(disk_fd[0], BLKDISCARD, range))
+      dprintf(agent_fd, "{\"return\": {\"paths\": [{\"path\": \"/\", \"error\": \"errno %d\"}]}}\n", errno);
+    else
+      dprintf(agent_fd, "{\"return\": {\"paths\": [{\"path\": \"/\", \"trimmed\": %llu, \"minimum\": 0}]}}\n", (ull)range[1]);
+    printf("TRIMMED n=%llu\n", (ull)n);
   } else
     dprintf(agent_fd, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"not now\"}}\n");
 }

@@ -92,6 +92,7 @@ interface RequestOptions {
   readonly verify: VerifyMode;
   readonly pivot: PivotWhen;
   readonly quiesce?: boolean;
+  readonly trim?: boolean;
 }
 
 const withRequest = (command: Command): Command =>
@@ -118,13 +119,17 @@ const withRequest = (command: Command): Command =>
         .default('full'),
     )
     .addOption(pivotOption())
-    .option('--quiesce', 'let the agent of the guest freeze its file systems for the switch');
+    .option('--quiesce', 'let the agent of the guest freeze its file systems for the switch')
+    .option(
+      '--trim',
+      "let the agent of the guest discard, at the end, what its file systems do not use (of disks with discard='unmap')",
+    );
 
 async function requestOf(
   session: Session,
   domain: string,
   disks: readonly string[],
-  { to, rotate, bandwidth: limit, verify, pivot, quiesce = false }: RequestOptions,
+  { to, rotate, bandwidth: limit, verify, pivot, quiesce = false, trim = false }: RequestOptions,
 ): Promise<{ readonly before: readonly DiskView[]; readonly request: MoveRequest }> {
   const before = await session.client.chain(domain);
   return {
@@ -137,6 +142,7 @@ async function requestOf(
       verify,
       pivot,
       quiesce,
+      trim,
     },
   };
 }

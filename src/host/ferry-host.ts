@@ -289,6 +289,8 @@ export interface MoveRequest {
   readonly pivot: PivotWhen;
   /** Its agent freezes the file systems of the guest around the switch. */
   readonly quiesce: boolean;
+  /** Its agent discards, once all is settled, what the file systems of the guest do not use. */
+  readonly trim: boolean;
 }
 
 /** An event as the stream tells it; `seq` counts up, so that a reader can go on after a break. */

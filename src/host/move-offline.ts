@@ -24,8 +24,12 @@ import { checkNothingOpen } from './offline.js';
 import { rolesOfMoves } from './owed.js';
 
 /** What makes sense only while a guest runs is refused, lest somebody believes that it was done. */
-function checkAsked({ name }: DomainRecord, { pivot, quiesce }: MoveRequest): void {
-  const asked = [...(pivot.how === 'auto' ? [] : ['--pivot']), ...(quiesce ? ['--quiesce'] : [])];
+function checkAsked({ name }: DomainRecord, { pivot, quiesce, trim }: MoveRequest): void {
+  const asked = [
+    ...(pivot.how === 'auto' ? [] : ['--pivot']),
+    ...(quiesce ? ['--quiesce'] : []),
+    ...(trim ? ['--trim'] : []),
+  ];
   if (asked.length === 0) return;
   throw new StateError(
     'OPERATION_INVALID',

@@ -149,6 +149,7 @@ export async function describeMove(
     pauses: pausesOf(host),
     risks: [
       ...risksOfQemu(await versionOf(host, record.uuid), moved),
+      ...untrimmed(move, moved),
       ...(await risksOf(host, move, disks, rates)),
     ],
     stages: stagesOf(
@@ -253,6 +254,14 @@ function pausesOf(host: Host): MovePlan['pauses'] {
     leastMs: Math.min(...all),
     mostMs: Math.max(...all),
   }));
+}
+
+/** A discard of the guest ends at its disk unless that passes it on. */
+function untrimmed({ trim }: Move, disks: readonly Disk[]): readonly string[] {
+  const deaf = disks.filter(({ driver }) => trim && driver.discard !== 'unmap');
+  return deaf.map(
+    ({ target }) => `--trim gives nothing back of ${target}: its <driver> has no discard='unmap'`,
+  );
 }
 
 /** Of the process that runs: what is installed may be newer. */

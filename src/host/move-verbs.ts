@@ -125,7 +125,8 @@ async function lookOnline(
   request: MoveRequest,
 ): Promise<Move> {
   checkPivot(host, request.pivot);
-  if (request.quiesce) await checkAgent(host, record);
+  for (const asked of ['quiesce', 'trim'] as const)
+    if (request[asked]) await checkAgent(host, record, `--${asked}`);
   await checkTargets(host.context.images, record, 'move');
   const { to } = request;
   const stamp = String(host.nowSeconds);
@@ -148,6 +149,7 @@ async function lookOnline(
     verify: request.verify,
     pivot: request.pivot,
     quiesce: request.quiesce,
+    trim: request.trim,
   };
 }
 

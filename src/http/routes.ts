@@ -53,6 +53,7 @@ const moveRequest = z.strictObject({
   verify: z.enum(verifyModes).default('full'),
   pivot: pivotWhen.default({ how: 'auto' }),
   quiesce: flag,
+  trim: flag,
 });
 
 const paceChange = z

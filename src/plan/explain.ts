@@ -37,6 +37,8 @@ export function explainStep(step: Step): string {
       return 'let the guest go on';
     case 'thaw-guest':
       return 'thaw the file systems of the guest';
+    case 'trim-guest':
+      return 'let the agent of the guest discard what its file systems do not use';
     case 'pause-guest':
       return 'stop the CPUs of the guest';
     case 'cancel-job':

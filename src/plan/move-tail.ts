@@ -41,6 +41,8 @@ export interface MoveData {
   readonly pivot?: PivotWhen;
   /** The guest's file systems are frozen around the pivot. */
   readonly quiesce?: boolean;
+  /** The guest discards at the end what its file systems do not use. */
+  readonly trim?: boolean;
 }
 
 interface Named {
@@ -74,7 +76,7 @@ export const commitIn = (tail: readonly Step[]): number =>
 
 export function moveTail(
   domain: Named,
-  { ways, pivot: when = pivotAtOnce, quiesce = false }: Omit<MoveData, 'rotateBytes'>,
+  { ways, pivot: when = pivotAtOnce, quiesce = false, trim = false }: Omit<MoveData, 'rotateBytes'>,
 ): readonly Step[] {
   const jobIds = ways.map(jobOf);
   const commitIds = ways.map(commitJobOf);
@@ -102,6 +104,7 @@ export function moveTail(
     { kind: 'resume-guest', when: 'if-running' },
     { kind: 'dismiss-jobs', jobIds: commitIds },
     ...ways.flatMap(removeTwins),
+    ...(trim ? [{ kind: 'trim-guest' } as const] : []),
   ];
 }
 

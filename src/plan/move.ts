@@ -46,6 +46,7 @@ export interface Move {
   readonly pivot: PivotWhen;
   /** Freezes the guest's file systems around the pivot. */
   readonly quiesce: boolean;
+  readonly trim: boolean;
 }
 
 /** One disk on its way: the source's layers and where each of them goes. */
@@ -285,8 +286,8 @@ function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
 
 function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
   const overlays = ways.map((way) => way.overlay);
-  const { rotateBytes, pivot, quiesce } = request;
-  const move: MoveData = { ways: ways.map(dataOf), rotateBytes, pivot, quiesce };
+  const { rotateBytes, pivot, quiesce, trim } = request;
+  const move: MoveData = { ways: ways.map(dataOf), rotateBytes, pivot, quiesce, trim };
   const before: readonly Step[] = [
     ...prepareSteps(overlays),
     snapshotStep(overlays, nextIndex),

@@ -173,6 +173,8 @@ interface Steps {
   'resume-guest': { readonly when: 'always' | 'if-running' };
   /** The guest's agent thaws what a pivot had it freeze. */
   'thaw-guest': Record<never, never>;
+  /** The guest's agent discards what its file systems do not use (guest-fstrim); an agent that cannot is told of, no more. */
+  'trim-guest': Record<never, never>;
   /** Stops the CPUs because the user wants it. */
   'pause-guest': Record<never, never>;
   /** Ends a job without switching (force) and dismisses it. Gone already is fine. */

@@ -3,6 +3,7 @@
 // (QEMU: docs/interop/qemu-ga). QEMU takes one connection at a time: it is held for one command only.
 
 import { createConnection, type Socket } from 'node:net';
+import { z } from 'zod';
 
 import { within } from '../std/deadline.js';
 import { QemuError, messageOf } from '../std/errors.js';
@@ -13,12 +14,16 @@ export interface Agent {
   freeze(): Promise<void>;
   /** Thawed already is fine. */
   thaw(): Promise<void>;
+  /** Discards what no file system of the guest uses. Bytes; what the agent refused of it is not counted. */
+  trim(): Promise<bigint>;
 }
 
 /** An agent that runs answers a sync at once; also while it is frozen. */
 export const AGENT_TIMEOUT_MS = 5000;
 /** The guest writes all that is dirty in its memory first. */
 const FREEZE_TIMEOUT_MS = 30_000;
+/** Large file systems on slow storage take minutes. */
+const TRIM_TIMEOUT_MS = 600_000;
 const MAX_BYTES = 1 << 20;
 
 /** The agent behind the socket at `path`. Every call is a {@link QemuError} when it does not answer in time or refuses. */
@@ -29,7 +34,17 @@ export function agentAt(path: string): Agent {
     isFrozen: async () => (await ask('guest-fsfreeze-status')) === 'frozen',
     freeze: async () => void (await ask('guest-fsfreeze-freeze', FREEZE_TIMEOUT_MS)),
     thaw: async () => void (await ask('guest-fsfreeze-thaw', FREEZE_TIMEOUT_MS)),
+    trim: async () => trimmedBytes(await ask('guest-fstrim', TRIM_TIMEOUT_MS)),
   };
+}
+
+const trimSchema = z.object({ paths: z.array(z.object({ trimmed: z.number().optional() })) });
+
+/** GuestFilesystemTrimResponse: per file system `trimmed`, or an `error` instead. */
+function trimmedBytes(answer: unknown): bigint {
+  return trimSchema
+    .parse(answer)
+    .paths.reduce((sum, { trimmed = 0 }) => sum + BigInt(Math.trunc(trimmed)), 0n);
 }
 
 async function exchange(path: string, command: string, timeoutMs: number): Promise<unknown> {

@@ -44,7 +44,8 @@ export type Writer = Readonly<
       | 'idle'
       | 'stay'
       | 'keepgoing'
-      | 'agent',
+      | 'agent'
+      | 'unused',
       number
     >
   >

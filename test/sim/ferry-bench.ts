@@ -295,6 +295,10 @@ export class FerryBench {
       guest.isFrozen = true;
     },
     thaw: async () => void (this.asked().isFrozen = false),
+    trim: async () => {
+      this.asked();
+      return 4096n;
+    },
   };
 
   private asked(): { isFrozen: boolean } {

@@ -79,7 +79,7 @@ const planHeld = async (bench: FerryBench): Promise<Plan | Refusal> =>
   await planTheMove(bench, { how: 'when', lagBytes: 1n << 40n, forMs: 0 });
 
 const planQuiesced = async (bench: FerryBench): Promise<Plan | Refusal> =>
-  await planTheMove(bench, pivotAtOnce, true);
+  await planTheMove(bench, pivotAtOnce, true, true);
 
 export const scenarios: readonly Scenario[] = [
   { name: 'snapshot of 1 disk', targets: one, before: null, plan: create('plain') },
@@ -111,7 +111,7 @@ export const scenarios: readonly Scenario[] = [
     plan: moveOffline,
     isOffline: true,
   },
-  { name: 'move 1 disk, quiesced', targets: one, before: null, plan: planQuiesced },
+  { name: 'move 1 disk, quiesced and trimmed', targets: one, before: null, plan: planQuiesced },
   { name: 'move 1 disk, held until its time', targets: one, before: null, plan: planHeld },
   { name: 'move 1 disk by reflink', targets: one, before: null, plan: planTheMove, reflinks: true },
 ];
@@ -239,6 +239,7 @@ async function planTheMove(
   bench: FerryBench,
   pivot: PivotWhen = pivotAtOnce,
   quiesce = false,
+  trim = false,
 ): Promise<Plan | Refusal> {
   const record = await bench.record();
   const { definition } = present(record.live, 'it runs');
@@ -264,6 +265,7 @@ async function planTheMove(
     verify: 'full',
     pivot,
     quiesce,
+    trim,
   });
 }
 

@@ -127,6 +127,7 @@ export const aMove: MoveRequest = {
   verify: 'sample',
   pivot: { how: 'when', lagBytes: 4n << 20n, forMs: 30_000 },
   quiesce: true,
+  trim: true,
 };
 
 const rates: ProgressRates = {

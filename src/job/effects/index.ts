@@ -12,6 +12,7 @@ import {
   startQemu,
 } from './guest.js';
 import { thawGuest } from './freeze.js';
+import { trimGuest } from './trim.js';
 import { copyImage, createImage, recreateImage, removeFile } from './images.js';
 import { cancelJob, dismissJobs, sealJob, startCommit, startMirror, waitReady } from './jobs.js';
 import { closeNode, openNode } from './nodes.js';
@@ -39,6 +40,7 @@ export const effects: Effects<DomainWorld> = {
   pivot,
   'resume-guest': resumeGuest,
   'thaw-guest': thawGuest,
+  'trim-guest': trimGuest,
   'pause-guest': pauseGuest,
   'cancel-job': cancelJob,
   'seal-job': sealJob,

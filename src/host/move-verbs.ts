@@ -18,6 +18,7 @@ import { changesOf, describeMove, hashOf, worldOf } from './move-plan.js';
 import { lookOffline } from './move-offline.js';
 import { checkAgent } from './agent-check.js';
 import { checkPivot } from './pivot-verbs.js';
+import { checkReach } from './qemu-reach.js';
 import { checkTargets } from './targets.js';
 
 /** How many plans are kept; the oldest go first. */
@@ -102,6 +103,7 @@ export interface LookedAt {
 async function lookAround(host: Host, record: DomainRecord, asked: MoveRequest): Promise<LookedAt> {
   await checkNoneWaits(host, record.uuid);
   const request = { ...asked, to: posix.normalize(asked.to).replace(/(.)\/$/, '$1') };
+  await checkReach(host, `move ${record.name} to ${request.to}`, request.to);
   const { live } = record;
   if (live === null)
     return await lookOffline(

@@ -123,11 +123,17 @@ export async function launch(
   }
 }
 
-/** With all groups of the user, of which `kvm` may be one: Node's own `uid` drops them. setpriv(1) becomes QEMU, by the same pid. */
 function commandOf(start: QemuStart, runAs: RunAs | null): readonly [string, ...string[]] {
-  if (runAs === null) return [start.emulator, ...start.argv];
-  const who = [`--reuid=${runAs.uid}`, `--regid=${runAs.gid}`, '--init-groups'];
-  return ['setpriv', ...who, '--', start.emulator, ...start.argv];
+  const command: readonly [string, ...string[]] = [start.emulator, ...start.argv];
+  return runAs === null ? command : asUser(runAs, command);
+}
+
+/** With all groups of the user, of which `kvm` may be one: Node's own `uid` drops them. setpriv(1) becomes the program, by the same pid. */
+export function asUser(
+  { uid, gid }: RunAs,
+  command: readonly [string, ...string[]],
+): readonly [string, ...string[]] {
+  return ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--init-groups', '--', ...command];
 }
 
 /** The last words in a log: what QEMU said before it went. */

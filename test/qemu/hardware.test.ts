@@ -3,7 +3,16 @@
 
 import assert from 'node:assert/strict';
 import { accessSync, constants, existsSync } from 'node:fs';
-import { chmod, chown, copyFile, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  copyFile,
+  mkdir,
+  readdir,
+  readFile,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
 import { connect } from 'node:net';
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
@@ -202,6 +211,13 @@ test(
       assert.equal(reopened.code, 0, reopened.stderr);
       assert.deepEqual(await sources(lab), [join(lab.b, 'vda.s1')]);
       await writeMore(guest);
+
+      const shut = join(lab.directory, 'shut');
+      await mkdir(join(shut, 'inner'), { recursive: true, mode: 0o700 });
+      const refused = await lab.ferry('move', 'vm1', 'vda', '--to', join(shut, 'inner'));
+      assert.match(refused.stderr, /QEMU runs as user \d+, who may not enter .*\/shut\/inner/);
+      assert.equal(refused.code, 2);
+      assert.deepEqual(await readdir(join(shut, 'inner')), []);
 
       const c = join(lab.directory, 'c');
       await mkdir(c, { mode: 0o711 });

@@ -378,6 +378,8 @@ const asked = {
   verify: 'full',
   pivot: { how: 'auto' },
   quiesce: false,
+  keepSourceSeconds: null,
+  deleteShared: false,
 };
 
 test('move shows a line per change, never 100 % before READY, and where the live image is', async (t) => {

@@ -45,6 +45,9 @@ const pivotWhen = z.discriminatedUnion('how', [
   }),
 ]);
 
+/** Ten years are for ever. */
+const keepSeconds = z.number().int().min(0).max(315_360_000).nullable();
+
 const moveRequest = z.strictObject({
   disks: z.array(name).min(1, 'name at least one disk'),
   to: path,
@@ -53,6 +56,8 @@ const moveRequest = z.strictObject({
   verify: z.enum(verifyModes).default('full'),
   pivot: pivotWhen.default({ how: 'auto' }),
   quiesce: flag,
+  keepSourceSeconds: keepSeconds.default(null),
+  deleteShared: flag,
 });
 
 const paceChange = z
@@ -260,7 +265,7 @@ export const routes: readonly Route[] = [
     '/v1/operations/:operation',
     'ops show',
     { params: operation },
-    ({ params }, { host }) => host.operation(params.operation),
+    ({ params }, { host }) => host.showOperation(params.operation),
   ),
   route(
     'GET',
@@ -302,6 +307,20 @@ export const routes: readonly Route[] = [
     'pivot',
     { params: operation },
     ({ params }, { host }) => done(host.pivotOperation(params.operation)),
+  ),
+  route(
+    'POST',
+    '/v1/operations/:operation/source',
+    'keep-source',
+    { params: operation, body: z.strictObject({ keepSeconds }) },
+    ({ params, body }, { host }) => done(host.keepSource(params.operation, body.keepSeconds)),
+  ),
+  route(
+    'POST',
+    '/v1/operations/:operation/undo',
+    'undo',
+    { params: operation },
+    ({ params }, { host }) => done(host.undoOperation(params.operation)),
   ),
   route(
     'POST',

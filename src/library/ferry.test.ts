@@ -60,6 +60,8 @@ test('a move is asked for with what was said, and the rest is as ferryd has it',
     verify: 'full',
     pivot: { how: 'auto' },
     quiesce: false,
+    keepSourceSeconds: null,
+    deleteShared: false,
   });
 });
 

@@ -78,7 +78,14 @@ export const vda: DiskView = {
     ],
     owner: { snapshot: 's1', move: null, made: 'ours' },
   },
-  former: [{ path: '/old/vm1.qcow2', role: 'stale', sinceSeconds: 1_767_312_000 }],
+  former: [
+    {
+      path: '/old/vm1.qcow2',
+      role: 'stale',
+      sinceSeconds: 1_767_312_000,
+      older: { seconds: 110, writtenBytes: 4n * MiB + 209_716n, isAtLeast: false },
+    },
+  ],
 };
 
 export const vdb: DiskView = {
@@ -127,6 +134,8 @@ export const aMove: MoveRequest = {
   verify: 'sample',
   pivot: { how: 'when', lagBytes: 4n << 20n, forMs: 30_000 },
   quiesce: true,
+  keepSourceSeconds: 86_400,
+  deleteShared: true,
 };
 
 const rates: ProgressRates = {
@@ -193,6 +202,7 @@ export const move: OperationView = {
       },
     ],
   },
+  source: { keepSeconds: 86_400, keptUntil: null, images: [] },
   copies: [
     {
       from: '/src/vm1.qcow2',

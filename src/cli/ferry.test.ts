@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
+import { asItIs } from '../domain/move-form.js';
 import type { OperationView } from '../host/ferry-host.js';
 import { move, moved, s1, vda } from '../http/testing/samples.js';
 import {
@@ -378,6 +379,7 @@ const asked = {
   verify: 'full',
   pivot: { how: 'auto' },
   quiesce: false,
+  ...asItIs,
 };
 
 test('move shows a line per change, never 100 % before READY, and where the live image is', async (t) => {

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { asItIs } from '../domain/move-form.js';
 import type { OperationView } from '../host/ferry-host.js';
 import { move, moved } from '../http/testing/samples.js';
 import { bench, golden, transcript } from './testing/ferry.js';
@@ -74,6 +75,7 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
       verify: 'full',
       pivot: { how: 'auto' },
       quiesce: false,
+      ...asItIs,
     });
   }
   on.host.calls.length = 0;
@@ -86,6 +88,7 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
     verify: 'full',
     pivot: { how: 'auto' },
     quiesce: false,
+    ...asItIs,
   });
   for (const said of ['0', '0M', '-1', '10 M', '10m', '1.5G', 'off']) {
     on.host.calls.length = 0;

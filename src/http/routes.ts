@@ -53,6 +53,11 @@ const moveRequest = z.strictObject({
   verify: z.enum(verifyModes).default('full'),
   pivot: pivotWhen.default({ how: 'auto' }),
   quiesce: flag,
+  overlayDir: path.nullable().default(null),
+  shareBase: flag,
+  flatten: flag,
+  format: z.enum(['raw', 'qcow2']).nullable().default(null),
+  clusterSizeBytes: bytes.nullable().default(null),
 });
 
 const paceChange = z

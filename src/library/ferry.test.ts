@@ -11,6 +11,7 @@ import { test } from 'node:test';
 
 import type { Ferry } from 'blockferry';
 import * as library from 'blockferry';
+import { asItIs } from '../domain/move-form.js';
 import type { OperationStatus } from '../host/ferry-host.js';
 import { serveHttp } from '../http/server.js';
 import type { MemoryHost } from '../http/testing/memory-host.js';
@@ -60,6 +61,7 @@ test('a move is asked for with what was said, and the rest is as ferryd has it',
     verify: 'full',
     pivot: { how: 'auto' },
     quiesce: false,
+    ...asItIs,
   });
 });
 

@@ -127,6 +127,11 @@ export const aMove: MoveRequest = {
   verify: 'sample',
   pivot: { how: 'when', lagBytes: 4n << 20n, forMs: 30_000 },
   quiesce: true,
+  overlayDir: '/spare',
+  shareBase: true,
+  flatten: true,
+  format: 'raw',
+  clusterSizeBytes: 1n << 20n,
 };
 
 const rates: ProgressRates = {
@@ -302,8 +307,8 @@ export const plan: MovePlan = {
         { path: '/src/vm1.qcow2', format: 'qcow2', actualSizeBytes: 4n * GiB },
       ],
       after: [
-        { path: '/dst/vm1-s1.qcow2', format: 'qcow2' },
-        { path: '/dst/vm1.qcow2', format: 'qcow2' },
+        { path: '/dst/vm1-s1.qcow2', format: 'qcow2', how: 'copied' },
+        { path: '/dst/vm1.qcow2', format: 'qcow2', how: 'copied' },
       ],
     },
   ],

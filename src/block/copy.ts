@@ -48,9 +48,9 @@ export interface CopyVerified {
 
 /** A copy that is finished: nothing will write to its file before it has its name. */
 export interface CopyWhole {
-  /** `reflink`: the file system shares the blocks, nothing was read. */
-  readonly how: 'data' | 'reflink';
-  /** SHA-256 over the pieces of the finished file; null: it was never read. */
+  /** `reflink`: the file system shares the blocks, nothing was read. `convert`: qemu-img made another image of it. */
+  readonly how: 'data' | 'reflink' | 'convert';
+  /** SHA-256 over the pieces of the finished file; null: it was never read as such. */
   readonly root: string | null;
   readonly file: FileIdentity;
   /** Null: nothing to compare, no byte was copied. Left out: written by a ferryd that did not verify. */

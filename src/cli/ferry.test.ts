@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 
 import type { OperationView } from '../host/ferry-host.js';
-import { move, moved, s1, vda } from '../http/testing/samples.js';
+import { move, moved, plainMove, s1, vda } from '../http/testing/samples.js';
 import {
   BusyError,
   NeedsOperatorError,
@@ -370,19 +370,6 @@ const afterMove = [
   },
 ];
 
-/** What a move is that says nothing but its disk. */
-const asked = {
-  disks: ['vda'],
-  rotateBytes: 1n << 30n,
-  bytesPerSecond: null,
-  verify: 'full',
-  pivot: { how: 'auto' },
-  quiesce: false,
-  trim: false,
-  keepSourceSeconds: null,
-  deleteShared: false,
-};
-
 test('move shows a line per change, never 100 % before READY, and where the live image is', async (t) => {
   const on = await bench(t);
   on.host.onWait = () => {
@@ -396,7 +383,7 @@ test('move shows a line per change, never 100 % before READY, and where the live
   assert.ok(!/100 %.*not ready/.test(text));
   assert.deepEqual(
     on.host.calls.find(([verb]) => verb === 'startMove'),
-    ['startMove', 'vm1', { ...asked, to: '/dst' }],
+    ['startMove', 'vm1', plainMove],
   );
 });
 
@@ -425,7 +412,7 @@ test('move --progress=json is one object a line, the last one the end', async (t
     ],
   );
   assert.deepEqual(on.host.calls.find(([verb]) => verb === 'startMove')?.[2], {
-    ...asked,
+    ...plainMove,
     to: join(on.directory, 'rel'),
   });
 });

@@ -1,12 +1,14 @@
 // The move of disks: planned for a person to look at, applied, or both in one.
 
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 
 import type { VerifyMode } from '../block/copy.js';
 import { verifyModes } from '../block/copy.js';
+import type { Format } from '../block/layer.js';
+import type { MoveForm } from '../domain/move-form.js';
 import type { DiskView, MoveRequest, OperationView } from '../host/ferry-host.js';
 import { defaultRotateBytes } from '../host/ferry-host.js';
 import type { PivotWhen } from '../domain/pivot-when.js';
@@ -23,7 +25,7 @@ import { fateOf, withSource } from './source-commands.js';
 
 export function addMoveCommands(program: Command, open: () => Session): void {
   withRequest(program.command('move'))
-    .description('move disks to another directory, while their guest runs or while it is shut off')
+    .description('move disks to another storage, while their guest runs or while it is shut off')
     .option('--detach', 'do not wait: print the operation and return')
     .addOption(progressOption())
     .addHelpText(
@@ -39,7 +41,9 @@ Examples:
   ferry move vm1 vda --to /mnt/new --pivot at 03:00      copied now, switched at night; 'ferry pivot N': at once
   ferry move vm1 vda --to /mnt/new --pivot when 'lag<4M for 30s'
   ferry move vm1 vda --to /mnt/new --keep-source 24h     the old images go a day after the switch, if that is safe
-  ferry move vm1 vda --to /mnt/new --progress=json | jq .percent`,
+  ferry move vm1 vda --to /mnt/new --progress=json | jq .percent
+  ferry move vm1 vda --to /mnt/new/web.qcow2 --flatten   one image, under that name
+  ferry move vm1 vda --to /mnt/new --share-base          the golden image is there already`,
     )
     .action(
       async (domain: string, disks: readonly string[], options: RequestOptions & FollowOptions) => {
@@ -96,13 +100,37 @@ interface RequestOptions extends SourceOptions {
   readonly pivot: PivotWhen;
   readonly quiesce?: boolean;
   readonly trim?: boolean;
+  readonly overlayDir?: string;
+  readonly shareBase?: boolean;
+  readonly flatten?: boolean;
+  readonly format?: Format;
+  readonly clusterSize?: bigint;
 }
 
 const withRequest = (command: Command): Command =>
   withSource(command)
     .argument('<domain>', 'name, UUID or id')
     .argument('<disk...>', 'disks to move together: their targets, or the paths of their images')
-    .requiredOption('--to <dir>', 'directory on the other storage; file names are kept')
+    .requiredOption(
+      '--to <path>',
+      'directory on the other storage, where file names are kept; or, of one disk, the new file of its top image',
+    )
+    .option(
+      '--overlay-dir <dir>',
+      'directory for what the guest writes until the switch, when its own storage has no room',
+    )
+    .option(
+      '--share-base',
+      'compare the images below the top one that are at the destination already, and do not copy those',
+    )
+    .option('--flatten', 'make one image of the chain')
+    .addOption(
+      new Option(
+        '--format <format>',
+        'of the top image at the destination (default: as it is)',
+      ).choices(['raw', 'qcow2']),
+    )
+    .option('--cluster-size <size>', 'of the top image at the destination (64K to 2M)', clusterSize)
     .option(
       '--rotate <size>',
       'size of the live layer above which a fresh one goes on top of it, so that a crash costs no more (256M, 4G, off; default: 1G)',
@@ -140,8 +168,10 @@ async function requestOf(
   return {
     before,
     request: {
+      ...formOf(options),
       disks: disks.map((disk) => findDisk({ name: domain }, before, disk).target),
-      to: resolve(to),
+      // A slash at its end says that it is a directory.
+      to: to.endsWith('/') ? join(resolve(to), '/') : resolve(to),
       rotateBytes: rotate === 'off' ? null : (rotate ?? defaultRotateBytes),
       bytesPerSecond: limit ?? null,
       verify,
@@ -152,6 +182,20 @@ async function requestOf(
     },
   };
 }
+
+const formOf = ({
+  overlayDir,
+  shareBase = false,
+  flatten = false,
+  format,
+  clusterSize: cluster,
+}: RequestOptions): MoveForm => ({
+  overlayDir: overlayDir === undefined ? null : resolve(overlayDir),
+  shareBase,
+  flatten,
+  format: format ?? null,
+  clusterSizeBytes: cluster ?? null,
+});
 
 interface FollowOptions {
   readonly detach?: true;
@@ -210,6 +254,12 @@ export function bandwidth(text: string): bigint {
   const bytes = /^[1-9]\d{0,15}$/.test(text) ? BigInt(text) : sizeBytes(text);
   if (bytes > 0n) return bytes;
   throw new InvalidArgumentError('It has to be bytes a second such as 512K, 10M or 1G.');
+}
+
+function clusterSize(text: string): bigint {
+  const bytes = sizeBytes(text.toUpperCase());
+  if (bytes > 0n) return bytes;
+  throw new InvalidArgumentError('It has to be a size such as 64K, 512K or 2M.');
 }
 
 /** Never null: commander takes that for an empty text. */

@@ -12,10 +12,11 @@ export function movePlanText(plan: MovePlan, paint: Paint = plain): string {
     [
       'copies',
       `${humanBytes(plan.copyBytes)} in ${count(
-        disks.flatMap((d) => d.before),
+        disks.flatMap((d) => d.before.filter((_, i) => d.after[i]?.how !== 'shared')),
         'image',
       )}`,
     ],
+    ...disks.flatMap(sharedText),
     ['reads back', verifyText(plan)],
     ['room at the destination', destinationText(plan)],
     ...plan.sources.map((room) => ['room at the source', roomText(room)] as const),
@@ -41,9 +42,36 @@ function diskLines({ target, before, after }: MovePlan['disks'][number]): readon
   const rows = before.map(({ path, format, actualSizeBytes }, i) => [
     `  ${i === 0 ? target : ' '.repeat(target.length)}  ${i === 0 ? 'live' : 'over'}`,
     `${path} (${format}, ${humanBytes(actualSizeBytes)})`,
-    `→ ${after[i]?.path ?? '?'}`,
+    arrowText(after, format, i),
   ]);
   return aligned(rows);
+}
+
+const hows = {
+  copied: '',
+  shared: 'there already',
+  converted: 'made anew',
+  flattened: 'all in one',
+} as const;
+
+function arrowText(after: MovePlan['disks'][number]['after'], was: string, i: number): string {
+  const image = after[i];
+  if (image === undefined) return '→ flattened into the first';
+  const form = image.format === was ? [] : [image.format];
+  const how = [hows[image.how], ...form].filter((text) => text !== '').join(', ');
+  return `→ ${image.path}${how === '' ? '' : ` (${how})`}`;
+}
+
+function sharedText({ after }: MovePlan['disks'][number]): readonly (readonly [string, string])[] {
+  const shared = after.filter(({ how }) => how === 'shared').map(({ path }) => path);
+  if (shared.length === 0) return [];
+  const them = shared.length === 1 ? 'it' : 'them';
+  return [
+    [
+      'takes over',
+      `${shared.join(', ')}, if what a guest reads from ${them} is the same; nothing is ever written to ${them}`,
+    ],
+  ];
 }
 
 const verifyTexts: Readonly<Record<MovePlan['verify']['how'], string>> = {

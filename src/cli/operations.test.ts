@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import type { OperationView } from '../host/ferry-host.js';
-import { move, moved } from '../http/testing/samples.js';
+import { move, moved, plainMove } from '../http/testing/samples.js';
 import { bench, golden, transcript } from './testing/ferry.js';
 
 test('ops list, show and cancel say what an operation waits for', async (t) => {
@@ -67,31 +67,16 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
     on.host.calls.length = 0;
     await on.ferry([...move, said]);
     assert.deepEqual(on.host.calls.find(([verb]) => verb === 'startMove')?.[2], {
-      disks: ['vda'],
-      to: '/dst',
-      rotateBytes: 1n << 30n,
+      ...plainMove,
       bytesPerSecond,
-      verify: 'full',
-      pivot: { how: 'auto' },
-      quiesce: false,
-      trim: false,
-      keepSourceSeconds: null,
-      deleteShared: false,
     });
   }
   on.host.calls.length = 0;
   await on.ferry([...move, '1G', '--rotate', 'off']);
   assert.deepEqual(on.host.calls.find(([verb]) => verb === 'startMove')?.[2], {
-    disks: ['vda'],
-    to: '/dst',
+    ...plainMove,
     rotateBytes: null,
     bytesPerSecond: 1n << 30n,
-    verify: 'full',
-    pivot: { how: 'auto' },
-    quiesce: false,
-    trim: false,
-    keepSourceSeconds: null,
-    deleteShared: false,
   });
   for (const said of ['0', '0M', '-1', '10 M', '10m', '1.5G', 'off']) {
     on.host.calls.length = 0;

@@ -2,6 +2,7 @@
 // but for bigint (written as decimal strings on the wire). Errors are thrown as `std/errors` has them.
 
 import type { VerifyMode } from '../block/copy.js';
+import type { MoveForm } from '../domain/move-form.js';
 import type { MirrorRecord } from '../domain/record.js';
 import type { Older } from '../domain/source-fate.js';
 import type { DoctorReport } from './doctor/types.js';
@@ -183,7 +184,7 @@ export interface CopyView {
   readonly from: string;
   readonly to: string;
   /** Null: it is not whole yet. `reflink`: the file system shares the blocks, so there is nothing to compare. */
-  readonly how: 'data' | 'reflink' | null;
+  readonly how: 'data' | 'reflink' | 'convert' | null;
   /** How much data the source holds. */
   readonly totalBytes: bigint;
   /** What of it is written down as copied; 0 for a reflink. */
@@ -297,9 +298,12 @@ export interface PaceChange {
 /** 1 GiB: what a death of QEMU costs a move at most, if nobody says otherwise. */
 export const defaultRotateBytes = 1n << 30n;
 
-export interface MoveRequest {
+export interface MoveRequest extends MoveForm {
   readonly disks: readonly string[];
-  /** Directory on the other storage; file names are kept. */
+  /**
+   * Directory on the other storage, where file names are kept; or, of one disk, the path of its top image there. Where nothing
+   * is yet, the suffix of an image tells a file.
+   */
   readonly to: string;
   /** Size of the live layer above which an epoch goes on top of it, so that a death costs less than that; null: never. */
   readonly rotateBytes: bigint | null;

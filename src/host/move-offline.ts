@@ -9,28 +9,38 @@ import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord } from '../domain/record.js';
 import type { SourceFate } from '../domain/source-fate.js';
 import { keptText } from '../domain/source-fate.js';
-import { copyBytesOf, destinationsOf } from '../plan/move.js';
+import { copyBytesOf, roomBytesOf } from '../plan/move.js';
 import type { MoveOffline } from '../plan/move-offline.js';
 import { planMoveOffline } from '../plan/move-offline.js';
-import { present } from '../std/assert.js';
 import { StateError } from '../std/errors.js';
 import { checkRoles, resolveChains } from './chains.js';
 import type { MoveRequest } from './ferry-host.js';
 import type { Host } from './host.js';
 import { look } from './look.js';
+import { lookAtDestination } from './move-look.js';
 import type { World } from './move-plan.js';
-import { fateOf, readBackOfAll, showIdentity, shutOff, timeOf } from './move-plan.js';
+import {
+  fateOf,
+  formRisks,
+  plannedDisk,
+  readBackOfAll,
+  showIdentity,
+  shutOff,
+  timeOf,
+} from './move-plan.js';
 import type { MovePlan, PlannedDisk } from './move-plan-view.js';
-import type { Destination, LookedAt } from './move-verbs.js';
+import type { LookedAt } from './move-verbs.js';
 import { checkNothingOpen } from './offline.js';
 import { rolesOfMoves } from './owed.js';
 
 /** What makes sense only while a guest runs is refused, lest somebody believes that it was done. */
-function checkAsked({ name }: DomainRecord, { pivot, quiesce, trim }: MoveRequest): void {
+function checkAsked({ name }: DomainRecord, request: MoveRequest): void {
+  const { pivot, quiesce, trim, overlayDir } = request;
   const asked = [
     ...(pivot.how === 'auto' ? [] : ['--pivot']),
     ...(quiesce ? ['--quiesce'] : []),
     ...(trim ? ['--trim'] : []),
+    ...(overlayDir === null ? [] : ['--overlay-dir']),
   ];
   if (asked.length === 0) return;
   throw new StateError(
@@ -44,7 +54,6 @@ export async function lookOffline(
   host: Host,
   record: DomainRecord,
   request: MoveRequest,
-  lookAtDestination: (paths: readonly string[]) => Promise<Destination>,
 ): Promise<LookedAt> {
   checkAsked(record, request);
   await checkNothingOpen(host, record);
@@ -56,11 +65,7 @@ export async function lookOffline(
     disks: persistent.disks.filter(({ target }) => wanted.includes(target)),
   });
   const images = definition.disks.flatMap(imagesOf);
-  const stamp = String(host.nowSeconds);
-  const made = definition.disks.flatMap(
-    (disk) => destinationsOf(disk, request.to, stamp)?.copies ?? [],
-  );
-  const { files, ...destination } = await lookAtDestination(made);
+  const seen = await look(host, images, 'header');
   const move: MoveOffline = {
     record,
     disks: request.disks,
@@ -69,9 +74,7 @@ export async function lookOffline(
       host,
       images.flatMap(({ source }) => localPath(source) ?? []),
     ),
-    ...destination,
-    files: new Map([...files, ...(await look(host, images, 'header'))]),
-    stamp,
+    ...(await lookAtDestination(host, request, definition.disks, seen)),
     bytesPerSecond: request.bytesPerSecond,
     verify: request.verify,
   };
@@ -107,7 +110,8 @@ async function identitiesOf(
   return found;
 }
 
-async function worldOf(host: Host, { to, chains, identities }: MoveOffline): Promise<World> {
+async function worldOf(host: Host, move: MoveOffline): Promise<World> {
+  const { to, chains, identities, there } = move;
   const world = new Map([['life of QEMU', shutOff]]);
   const folder = await host.context.images.identity(to);
   world.set(`folder ${to}`, folder === null ? 'not there' : `inode ${folder.inode}`);
@@ -118,6 +122,7 @@ async function worldOf(host: Host, { to, chains, identities }: MoveOffline): Pro
     for (const path of layers.flatMap(({ source }) => localPath(source) ?? []))
       world.set(`image ${path}`, showIdentity(identities.get(path) ?? null, false));
   }
+  for (const [path, file] of there) world.set(`image ${path}`, showIdentity(file, false));
   return world;
 }
 
@@ -128,7 +133,7 @@ async function describe(
   fate: SourceFate,
 ): Promise<MovePlan> {
   const { record, to, freeBytes, spokenForBytes, bytesPerSecond } = move;
-  const disks = plannedDisks(move);
+  const disks = [...move.chains.values()].map((disk) => plannedDisk(move, disk));
   const all = disks.flatMap(({ before }) => before);
   const copyBytes = copyBytesOf(move, [...move.chains.values()]);
   const readBackBytes = readBackOfAll(disks, move.verify);
@@ -157,7 +162,7 @@ async function describe(
       folder: to,
       freeBytes,
       spokenForBytes,
-      afterBytes: freeBytes - spokenForBytes - copyBytes,
+      afterBytes: freeBytes - spokenForBytes - roomBytesOf(move, [...move.chains.values()]),
     },
     sources: await Promise.all(
       folders.map(async (folder) => {
@@ -170,33 +175,24 @@ async function describe(
     verify: { how: move.verify, readBackBytes },
     pivot: 'auto',
     pauses: [],
-    risks: await risksOf(host, move, all),
+    risks: await risksOf(host, move, disks),
     stages: stagesOf(record, fate),
   };
 }
 
-const plannedDisks = (move: MoveOffline): readonly PlannedDisk[] =>
-  [...move.chains.values()].map((disk) => {
-    const { copies } = present(destinationsOf(disk, move.to, move.stamp), 'the planner looked');
-    const before = imagesOf(disk).map(({ source, format }) => {
-      const path = showSource(source);
-      return { path, format, actualSizeBytes: move.files.get(path)?.info?.actualSizeBytes ?? 0n };
-    });
-    const after = before.map(({ format }, i) => ({ path: present(copies[i], 'one each'), format }));
-    return { target: disk.target, before, after };
-  });
-
 async function risksOf(
   host: Host,
   { record: { name }, folder }: MoveOffline,
-  images: readonly { readonly path: string }[],
+  disks: readonly PlannedDisk[],
 ): Promise<readonly string[]> {
+  const images = disks.flatMap(({ before }) => before);
   const stats = await Promise.all(images.map(({ path }) => host.context.images.stat(path)));
   const here = stats.some((file) => file !== null && file.device === folder?.device);
   return [
     ...(here
       ? ['the destination is on the same file system as the source: it fails with it, and fills it']
       : []),
+    ...formRisks(disks),
     `'ferry start ${name}' is refused until the move has ended or is cancelled`,
   ];
 }

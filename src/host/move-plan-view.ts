@@ -16,12 +16,12 @@ export interface MovePlan {
   /** When it switches, once it is in step: `auto` (at once), `manual`, `at TIME`, `when LAG`. */
   readonly pivot: string;
   readonly disks: readonly PlannedDisk[];
-  /** What all copies read and write: what the images take on their storage now. */
+  /** What all copies read: what the images take on their storage now. */
   readonly copyBytes: bigint;
   /** What of the copies is read back at the destination and compared. */
   readonly verify: { readonly how: VerifyMode; readonly readBackBytes: bigint };
   readonly destination: Room & { readonly spokenForBytes: bigint };
-  /** Folders of the live images: what the guest writes until the end goes there too. */
+  /** Where what the guest writes until the switch goes: folders of the live images, or that of `--overlay-dir`. */
   readonly sources: readonly Room[];
   readonly rates: {
     readonly readBytesPerSecond: bigint | null;
@@ -50,7 +50,12 @@ export interface PlannedDisk {
     readonly format: string;
     readonly actualSizeBytes: bigint;
   }[];
-  readonly after: readonly { readonly path: string; readonly format: string }[];
+  /** `shared`: it is there already. `flattened`: one image of all of `before`. `converted`: not byte for byte. */
+  readonly after: readonly {
+    readonly path: string;
+    readonly format: string;
+    readonly how: 'copied' | 'shared' | 'converted' | 'flattened';
+  }[];
 }
 
 export interface Room {

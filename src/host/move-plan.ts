@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { FileIdentity, VerifyMode } from '../block/copy.js';
 import { localPath, showSource } from '../block/layer.js';
 import type { Disk } from '../domain/disk.js';
+import { imagesOf } from '../domain/disk.js';
 import { findDisk } from '../domain/definition.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import type { SourceFate } from '../domain/source-fate.js';
@@ -18,8 +19,11 @@ import type { QemuVersion } from '../plan/known-bugs.js';
 import { risksOfQemu } from '../plan/known-bugs.js';
 import type { Move } from '../plan/move.js';
 import { showPivot } from '../plan/pivot-when.js';
-import { copyBytesOf, destinationsOf } from '../plan/move.js';
+import { copyBytesOf, roomBytesOf } from '../plan/move.js';
+import type { Placing } from '../plan/move-places.js';
+import { clusterOf, conversionOf, copiesOf } from '../plan/move-places.js';
 import { layersOf } from '../plan/refuse.js';
+import { sharedOf } from '../plan/share-base.js';
 import { hasCommand } from '../qmp/monitor.js';
 import { present } from '../std/assert.js';
 import { StateError } from '../std/errors.js';
@@ -42,6 +46,12 @@ export async function worldOf(host: Host, live: LiveRecord, move: Move): Promise
   const world = new Map([['life of QEMU', `id ${live.id}`]]);
   const folder = await images.identity(move.to);
   world.set(`folder ${move.to}`, folder === null ? 'not there' : `inode ${folder.inode}`);
+  const { overlayDir } = move.form;
+  if (overlayDir !== null) {
+    const found = await images.identity(overlayDir);
+    world.set(`folder ${overlayDir}`, found === null ? 'not there' : `inode ${found.inode}`);
+  }
+  for (const [path, file] of move.there) world.set(`image ${path}`, showIdentity(file, false));
   for (const disk of disksOf(live, move)) {
     const layers = layersOf(disk);
     const chain = layers.map(({ source, format }) => `${showSource(source)} (${format})`);
@@ -92,10 +102,18 @@ export function changesOf({ name }: DomainRecord, was: World, is: World): StateE
   );
 }
 
+/** What is read at the destination to be compared: of an image that is shared, or made by qemu-img, there is no sample. */
 export const readBackOfAll = (disks: readonly PlannedDisk[], verify: VerifyMode): bigint =>
   disks
-    .flatMap(({ before }) => before)
-    .reduce((sum, { actualSizeBytes }) => sum + readBackOf(actualSizeBytes, verify), 0n);
+    .flatMap(({ before, after }) =>
+      before.map(({ actualSizeBytes }, i) => {
+        const { how } = present(after[i] ?? after[0], 'a disk has an image');
+        if (how === 'shared') return actualSizeBytes;
+        const isSampled = verify === 'none' || how === 'copied';
+        return readBackOf(actualSizeBytes, isSampled ? verify : 'full');
+      }),
+    )
+    .reduce((sum, bytes) => sum + bytes, 0n);
 
 /** Those that are there: when a plan is applied, others may have gone. */
 const disksOf = (live: LiveRecord, move: Move): readonly Disk[] =>
@@ -123,7 +141,7 @@ export async function describeMove(
   const overlayBytes =
     seconds === null ? 0n : rates.guestBytesPerSecond * BigInt(Math.ceil(seconds.most));
   const sources = await Promise.all(
-    [...new Set(disks.map(({ before }) => posix.dirname(present(before[0], 'a chain').path)))].map(
+    [...new Set(disks.map(({ before }) => overlayFolderOf(move, before)))].map(
       async (folder): Promise<Room> => {
         const freeBytes = await host.context.images.freeBytes(folder);
         return { folder, freeBytes, afterBytes: freeBytes };
@@ -134,7 +152,7 @@ export async function describeMove(
     folder: to,
     freeBytes: move.freeBytes,
     spokenForBytes: move.spokenForBytes,
-    afterBytes: move.freeBytes - move.spokenForBytes - copyBytes,
+    afterBytes: move.freeBytes - move.spokenForBytes - roomBytesOf(move, moved),
   };
   checkRoom(record, [destination, ...sources], overlayBytes, rates.guestBytesPerSecond);
   return {
@@ -168,16 +186,32 @@ export async function describeMove(
   };
 }
 
-function plannedDisk(move: Move, disk: Disk): PlannedDisk {
-  const { copies } = present(destinationsOf(disk, move.to, move.stamp), 'the planner looked');
-  const layers = layersOf(disk).map(({ source, format }) => {
+/** Where what the guest writes until the switch goes. */
+const overlayFolderOf = ({ form }: Move, before: PlannedDisk['before']): string =>
+  form.overlayDir ?? posix.dirname(present(before[0], 'a chain is never empty').path);
+
+/** `disk` has its whole chain. */
+export function plannedDisk(
+  move: Pick<Move, 'files' | 'there' | 'bytesPerSecond'> & Placing,
+  disk: Disk,
+): PlannedDisk {
+  const images = imagesOf(disk);
+  const before = images.map(({ source, format }) => {
     const path = showSource(source);
     return { path, format, actualSizeBytes: move.files.get(path)?.info?.actualSizeBytes ?? 0n };
   });
+  const copies = copiesOf(images, move);
+  const made = copies.length - sharedOf(move, images);
+  const conversion = conversionOf(images, move, clusterOf(move.files, images));
+  const isOne = conversion !== null && conversion.below.length === 0 && images.length > 1;
+  const converted = conversion === null ? 'copied' : isOne ? 'flattened' : 'converted';
   return {
     target: disk.target,
-    before: layers,
-    after: layers.map(({ format }, i) => ({ path: present(copies[i], 'one each'), format })),
+    before,
+    after: copies.map((copy, i) => ({
+      ...copy,
+      how: i >= made ? 'shared' : i === 0 ? converted : 'copied',
+    })),
   };
 }
 
@@ -279,9 +313,20 @@ async function versionOf(host: Host, uuid: string): Promise<QemuVersion> {
   return monitor?.version.qemu ?? host.emulator.version;
 }
 
+/** What its form brings with it. */
+export function formRisks(disks: readonly PlannedDisk[]): readonly string[] {
+  const made = disks.filter(({ after }) =>
+    after.some(({ how }) => how === 'converted' || how === 'flattened'),
+  );
+  if (made.length === 0) return [];
+  return [
+    `qemu-img makes the image of ${made.map(({ target }) => target).join(', ')}: when ferryd dies meanwhile that begins anew, and bitmaps of backups are not taken along`,
+  ];
+}
+
 async function risksOf(
   host: Host,
-  { record: { uuid, persistent }, folder, pivot }: Move,
+  { record: { uuid, persistent }, folder, pivot, form }: Move,
   disks: readonly PlannedDisk[],
   { guestBytesPerSecond: guest, writeBytesPerSecond: write }: Rates,
 ): Promise<readonly string[]> {
@@ -296,6 +341,12 @@ async function risksOf(
     ...(here
       ? ['the destination is on the same file system as the source: it fails with it, and fills it']
       : []),
+    ...formRisks(disks),
+    ...(form.overlayDir === null
+      ? []
+      : [
+          `taking it back before the switch brings what the guest wrote since from ${form.overlayDir} down into its image, which needs that much room there`,
+        ]),
     ...(write !== null && guest * 2n > write
       ? [
           `the guest writes ${guest} bytes a second where the destination takes ${write}: the mirror may not catch up before the guest writes less`,

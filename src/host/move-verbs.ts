@@ -1,11 +1,9 @@
 // `ferry move`: what has to be looked at before it can be planned, and the plan that a person sees before anything happens.
 
-import { posix } from 'node:path';
-import type { Image } from '../block/layer.js';
 import { findDisk } from '../domain/definition.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import type { Move } from '../plan/move.js';
-import { destinationsOf, planMove } from '../plan/move.js';
+import { planMove } from '../plan/move.js';
 import { isRefusal, layersOf, refuse } from '../plan/refuse.js';
 import { checkFate, withFate } from '../plan/source.js';
 import type { Plan, Refusal } from '../plan/step.js';
@@ -16,10 +14,10 @@ import type { Host, Started } from './host.js';
 import { look, sizesOf } from './look.js';
 import type { MovePlan, World } from './move-plan.js';
 import { changesOf, describeMove, fateOf, hashOf, worldOf } from './move-plan.js';
+import { lookAtDestination } from './move-look.js';
 import { lookOffline } from './move-offline.js';
 import { checkAgent } from './agent-check.js';
 import { checkPivot } from './pivot-verbs.js';
-import { checkReach } from './qemu-reach.js';
 import { checkTargets } from './targets.js';
 
 /** How many plans are kept; the oldest go first. */
@@ -115,17 +113,9 @@ async function lookAtDisks(
   asked: MoveRequest,
 ): Promise<LookedAt> {
   await checkNoneWaits(host, record.uuid);
-  const request = { ...asked, to: posix.normalize(asked.to).replace(/(.)\/$/, '$1') };
-  await checkReach(host, `move ${record.name} to ${request.to}`, request.to);
   const { live } = record;
-  if (live === null)
-    return await lookOffline(
-      host,
-      record,
-      request,
-      async (paths) => await lookAtDestination(host, request.to, paths),
-    );
-  const move = await lookOnline(host, record, live, request);
+  if (live === null) return await lookOffline(host, record, asked);
+  const move = await lookOnline(host, record, live, asked);
   return {
     plan: () => planMove(move),
     world: async () => await worldOf(host, live, move),
@@ -143,22 +133,15 @@ async function lookOnline(
   for (const asked of ['quiesce', 'trim'] as const)
     if (request[asked]) await checkAgent(host, record, `--${asked}`);
   await checkTargets(host.context.images, record, 'move');
-  const { to } = request;
-  const stamp = String(host.nowSeconds);
   const disks = request.disks.flatMap((name) => findDisk(live.definition, name) ?? []);
   const seen = await look(host, disks.flatMap(layersOf), 'header');
-  const made = disks.flatMap((disk) => {
-    const paths = destinationsOf(disk, to, stamp);
-    return paths === null ? [] : [...paths.copies, ...paths.overlays];
-  });
-  const { files, ...destination } = await lookAtDestination(host, to, made);
+  const { overlayDir } = request;
   return {
     record,
     disks: request.disks,
-    ...destination,
-    files: new Map([...files, ...seen]),
+    ...(await lookAtDestination(host, request, disks, seen)),
+    overlayFolder: overlayDir === null ? null : await host.context.images.stat(overlayDir),
     sizes: await sizesOf(host, record.uuid, live),
-    stamp,
     rotateBytes: request.rotateBytes,
     bytesPerSecond: request.bytesPerSecond,
     verify: request.verify,
@@ -167,52 +150,3 @@ async function lookOnline(
     trim: request.trim,
   };
 }
-
-/** The folder, and what is at the paths that would be made in it, or beside the source. */
-export type Destination = Pick<Move, 'to' | 'folder' | 'freeBytes' | 'spokenForBytes' | 'files'>;
-
-async function lookAtDestination(
-  host: Host,
-  to: string,
-  made: readonly string[],
-): Promise<Destination> {
-  const { images } = host.context;
-  const folder = to.startsWith('/') ? await images.stat(to) : null;
-  // Without the folder nothing is there; the planner says what is wrong with it.
-  if (folder?.kind !== 'folder')
-    return { to, folder, freeBytes: 0n, spokenForBytes: 0n, files: new Map() };
-  const paths = made.flatMap((path) => [path, `${path}.part`]);
-  return {
-    to,
-    folder,
-    freeBytes: await images.freeBytes(to),
-    spokenForBytes: await spokenFor(host, folder.device),
-    files: await look(host, paths.map(fileAt), 'header'),
-  };
-}
-
-/** What moves that are under way have still to write to the file system `device`. */
-async function spokenFor(host: Host, device: bigint): Promise<bigint> {
-  const { images } = host.context;
-  let bytes = 0n;
-  for (const { plan, steps, direction } of await host.known.journal.openOperations())
-    for (const [i, step] of plan.steps.entries()) {
-      const isAhead = direction === 'forward' && steps[i]?.mark !== 'done';
-      if (step.kind !== 'copy-image' || !isAhead) continue;
-      const folder = await images.stat(posix.dirname(step.to)).catch(() => null);
-      if (folder?.device !== device) continue;
-      const [whole, part] = [
-        await images.info(step.from, step.format).catch(() => null),
-        await images.info(`${step.to}.part`, 'raw').catch(() => null),
-      ];
-      const left = (whole?.actualSizeBytes ?? 0n) - (part?.actualSizeBytes ?? 0n);
-      if (left > 0n) bytes += left;
-    }
-  return bytes;
-}
-
-const fileAt = (path: string): Image => ({
-  source: { type: 'file', path },
-  format: 'raw',
-  index: null,
-});

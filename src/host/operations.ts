@@ -111,7 +111,7 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
 /** What is written down as copied; 0 for a reflink. */
 export function copiedOf({ whole, totalBytes, savedBytes }: CopyRecord): bigint {
   const how = whole?.how ?? null;
-  return BigInt(how === 'reflink' ? 0 : how === 'data' ? totalBytes : savedBytes);
+  return BigInt(how === 'reflink' ? 0 : how === null ? savedBytes : totalBytes);
 }
 
 export const copiesOf = ({ plan, steps, copies }: OperationRecord): OperationView['copies'] =>

@@ -52,7 +52,7 @@ export async function rotateWhatGrew(host: Host): Promise<void> {
 }
 
 /** Steps in which a move's mirror is READY, or soon is, and may be for hours. */
-const standsForLong: ReadonlySet<string> = new Set(['copy-image', 'wait-pivot']);
+const standsForLong: ReadonlySet<string> = new Set(['copy-image', 'check-image', 'wait-pivot']);
 
 async function hasOutgrown(host: Host, { plan }: OpenMove): Promise<boolean> {
   const { ways = [], rotateBytes = null } = plan.move ?? {};

@@ -59,6 +59,11 @@ const moveRequest = z.strictObject({
   trim: flag,
   keepSourceSeconds: keepSeconds.default(null),
   deleteShared: flag,
+  overlayDir: path.nullable().default(null),
+  shareBase: flag,
+  flatten: flag,
+  format: z.enum(['raw', 'qcow2']).nullable().default(null),
+  clusterSizeBytes: bytes.nullable().default(null),
 });
 
 const paceChange = z

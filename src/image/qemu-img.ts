@@ -1,21 +1,25 @@
 // The image store on this host: node's file system calls, and qemu-img for what is inside an image.
 
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { z } from 'zod';
 import type { CopyWhole } from '../block/copy.js';
 import type { FileFacts, ImageInfo } from '../block/facts.js';
 import type { Format } from '../block/layer.js';
-import { BusyError, QemuError, SystemError, messageOf } from '../std/errors.js';
+import { BusyError, SystemError, messageOf } from '../std/errors.js';
+import { convertFrozen } from './convert.js';
+import { HostConvertFiles } from './convert-host.js';
 import { copyFrozen, rootOfTarget } from './copy.js';
 import type { CopyTool } from './copy-host.js';
 import { HostCopyFiles, identityOf } from './copy-host.js';
+import { chainName } from './chain-name.js';
 import { dataExtents } from './extents.js';
 import { ImageHolds } from './hold.js';
 import { readRate, writeRate } from './rates.js';
 import type { Backing, CopyImage, CreateImage, ImageStore, Owner } from './store.js';
 import { syncFile, syncFolder } from './sync.js';
+import { runTool } from './tool.js';
 
 const TOOL_TIMEOUT_MS = 60_000;
 /** For all that a guest may have left in the page cache. */
@@ -26,6 +30,7 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
   const run = (args: readonly string[], timeoutMs = TOOL_TIMEOUT_MS): Promise<string> =>
     runTool(qemuImg, args, timeoutMs);
   const tool = copyTool(qemuImg);
+  const converting = new HostConvertFiles(qemuImg, owner);
   const holds = new ImageHolds(qemuImg.replace(/qemu-img$/, 'qemu-io'));
   return {
     stat,
@@ -36,6 +41,9 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
     },
     isEmpty: (path, format) => isEmpty(run, path, format),
     copy: async (copying) => await copy(tool, owner, copying),
+    convert: async (request) => await convertFrozen(converting, request),
+    compare: async (request) => await converting.compare(request),
+    measure: async (conversion) => await converting.measure(conversion),
     identity: identityOf,
     rootOf: async (path, pieceBytes, signal) => await rootOf(tool, path, pieceBytes, signal),
     setBacking: (path, backing) => setBacking(run, path, backing),
@@ -70,21 +78,6 @@ export function copyTool(qemuImg: string): CopyTool {
 }
 
 type Run = (args: readonly string[], timeoutMs?: number) => Promise<string>;
-
-/** Runs a tool of QEMU without a shell; its own words are in the error. */
-export function runTool(tool: string, args: readonly string[], timeoutMs: number): Promise<string> {
-  return new Promise((resolve, reject) => {
-    execFile(tool, args, { timeout: timeoutMs, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
-      if (error === null) resolve(stdout);
-      else
-        reject(
-          new QemuError(`${tool} ${args[0] ?? ''}: ${stderr.trim() || error.message}`, {
-            cause: error,
-          }),
-        );
-    });
-  });
-}
 
 async function stat(path: string): Promise<FileFacts | null> {
   try {
@@ -158,23 +151,8 @@ async function info(run: Run, path: string, format: Format): Promise<ImageInfo |
   };
 }
 
-/** An image by options in JSON, which needs no quoting: the header alone unless `backing` is given. */
 const jsonName = (path: string, format: Format, backing: Backing | null = null): string =>
-  `json:${JSON.stringify({
-    driver: format,
-    file: protocolOf(path),
-    ...(format === 'qcow2'
-      ? {
-          backing:
-            backing === null ? null : { driver: backing.format, file: protocolOf(backing.path) },
-        }
-      : {}),
-  })}`;
-
-const protocolOf = (path: string): { readonly driver: string; readonly filename: string } => ({
-  driver: path.startsWith('/dev/') ? 'host_device' : 'file',
-  filename: path,
-});
+  chainName([{ path, format }, ...(backing === null ? [] : [backing])]);
 
 async function create(run: Run, image: CreateImage): Promise<void> {
   const backing =

@@ -4,6 +4,7 @@
 import type { CopyWhole, FileIdentity } from '../block/copy.js';
 import type { FileFacts, ImageInfo } from '../block/facts.js';
 import type { Format } from '../block/layer.js';
+import type { CompareImages, Compared, Conversion, ConvertImage } from './convert.js';
 import type { CopyRequest } from './copying.js';
 
 /** Who images are made for, when QEMU runs as another user. */
@@ -44,6 +45,15 @@ export interface ImageStore {
    * resolves. What is at `to` and is not of use is overwritten.
    */
   copy(copy: CopyImage): Promise<CopyWhole>;
+  /**
+   * An image made by qemu-img from a chain, from the beginning each time (`convert.ts`); whole and durable when it resolves.
+   * What is at `to` is replaced.
+   */
+  convert(convert: ConvertImage): Promise<CopyWhole>;
+  /** Where two chains that nobody writes to differ for a guest, read past the page cache where the storage lets us. */
+  compare(images: CompareImages): Promise<Compared>;
+  /** What the result of a conversion takes at most on its storage. Looks at the images without taking locks. */
+  measure(conversion: Conversion): Promise<bigint>;
   /** Null: there is nothing at that path. */
   identity(path: string): Promise<FileIdentity | null>;
   /** The root hash of a file as it lies there (`CopyWhole.root`). Reads all of it. */

@@ -34,7 +34,7 @@ export interface ConnectOptions {
 export type MoveOptions = Partial<Omit<MoveRequest, 'disks' | 'to'>> & {
   /** Targets such as `vda`, or paths of live images. They switch together or not at all. */
   readonly disks: string | readonly string[];
-  /** Directory on the other storage; file names are kept. */
+  /** Directory on the other storage, where file names are kept; or, of one disk, the new file of its top image. */
   readonly to: string;
 };
 
@@ -232,8 +232,14 @@ function moveVerbs(client: FerryClient): Pick<Ferry, 'planMove' | 'apply' | 'mov
 }
 
 /** `as`: what is left out is filled in by ferryd, whose schema has the defaults. */
-const requestOf = ({ disks, to, ...rest }: MoveOptions): MoveRequest =>
-  ({ ...rest, disks: typeof disks === 'string' ? [disks] : disks, to: resolve(to) }) as MoveRequest;
+const requestOf = ({ disks, to, overlayDir, ...rest }: MoveOptions): MoveRequest =>
+  ({
+    ...rest,
+    disks: typeof disks === 'string' ? [disks] : disks,
+    // A slash at its end says that it is a directory.
+    to: to.endsWith('/') ? join(resolve(to), '/') : resolve(to),
+    ...(overlayDir == null ? {} : { overlayDir: resolve(overlayDir) }),
+  }) as MoveRequest;
 
 type OperationVerbs =
   | 'operations'

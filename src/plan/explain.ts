@@ -1,7 +1,7 @@
 // Steps in words: one line each, for `ferry ops show` and for whoever reads a journal at night.
 
 import { explainPivot } from './pivot-when.js';
-import type { Step, StepKind } from './step.js';
+import type { ConvertedImage, ImageFile, Step, StepKind } from './step.js';
 
 export function explainStep(step: Step): string {
   switch (step.kind) {
@@ -24,7 +24,11 @@ export function explainStep(step: Step): string {
     case 'wait-pivot':
       return `wait, in step, for ${explainPivot(step.when, 'ferry pivot')}`;
     case 'copy-image':
-      return `copy ${step.from} to ${step.to}`;
+      return step.convert === undefined
+        ? `copy ${step.from} to ${step.to}`
+        : explainConversion(step.to, step.convert);
+    case 'check-image':
+      return `compare ${pathOf(step.image)} with ${pathOf(step.source)}, which it takes the place of`;
     case 'hold-images':
       return `keep writers off ${step.images.map(({ path }) => path).join(', ')}`;
     case 'arrive':
@@ -70,6 +74,17 @@ export function explainStep(step: Step): string {
   }
 }
 
+function explainConversion(to: string, { chain, format, below }: ConvertedImage): string {
+  const [top, ...under] = chain.map(({ path }) => path);
+  const what =
+    below.length > 0 || under.length === 0
+      ? `convert ${top}`
+      : `flatten ${[top, ...under].join(' over ')}`;
+  return `${what} to ${to} (${format})`;
+}
+
+const pathOf = ([top]: readonly ImageFile[]): string => top?.path ?? '';
+
 /** What undoing does, by kind of step; kinds that are not here leave nothing that a person would see. */
 const undoing: Readonly<Partial<Record<StepKind, string>>> = {
   'create-image': 'removes the files that it made',
@@ -98,6 +113,7 @@ export function whereToLook(step: Step, domainName: string): string {
       return `it is done if 'qemu-img info -U ${step.path}' shows a whole image of ${step.sizeBytes} bytes`;
     case 'copy-image':
       return `it is done if ${step.to} is there and ${step.to}.part is not`;
+    case 'check-image':
     case 'hold-images':
     case 'arrive':
     case 'let-go-images':

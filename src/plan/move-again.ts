@@ -115,8 +115,13 @@ export function rolesOfMove({ plan }: OpenMove, sinceSeconds: number): readonly 
   const { ways } = present(plan.move, 'a move that waits knows its ways');
   return ways.flatMap((way): readonly ImageRole[] => {
     const role = { ...domain, target: way.target, live: pathOf(newest(way).source) };
-    const sealed = [...way.epochs.slice(0, -1).map(({ source }) => source), ...way.from];
-    const unfinished = [...way.epochs.map(({ twin }) => twin), ...way.to];
+    const made = way.to.length - (way.shared ?? 0);
+    const sealed = [
+      ...way.epochs.slice(0, -1).map(({ source }) => source),
+      ...way.from,
+      ...way.to.slice(made),
+    ];
+    const unfinished = [...way.epochs.map(({ twin }) => twin), ...way.to.slice(0, made)];
     return [
       ...sealed.map((layer) => ({ ...role, path: pathOf(layer), role: 'sealed' as const })),
       ...unfinished.map((layer) => ({ ...role, path: pathOf(layer), role: 'unfinished' as const })),

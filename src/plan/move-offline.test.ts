@@ -8,6 +8,7 @@ import { nothingThere } from '../block/facts.js';
 import type { Image } from '../block/layer.js';
 import { findDisk } from '../domain/definition.js';
 import type { Disk } from '../domain/disk.js';
+import { asItIs } from '../domain/move-form.js';
 import type { DomainRecord } from '../domain/record.js';
 import { applyChange } from '../domain/record.js';
 import type { Snapshot } from '../domain/snapshot.js';
@@ -86,6 +87,10 @@ function request(more: Partial<MoveOffline> = {}): MoveOffline {
     chains: new Map(disks.map((disk) => [disk.target, disk])),
     identities: new Map(paths.map((path, i) => [path, identity(i)])),
     to: '/dst',
+    name: null,
+    form: asItIs,
+    there: new Map(),
+    measured: new Map(),
     folder: { ...file, kind: 'folder' },
     freeBytes: 100n * MiB,
     spokenForBytes: 0n,

@@ -15,12 +15,13 @@ import {
   checkDestinations,
   checkFolder,
   copySteps,
-  destinationsOf,
   diskObstacle,
   noDisk,
 } from './move.js';
+import { copiesOf, destinationsOf } from './move-places.js';
 import { refuse } from './refuse.js';
 import { staleRoles } from './roles.js';
+import { checkSteps, heldShared, sharedOf } from './share-base.js';
 import type { HeldImage, Plan, Refusal, Step } from './step.js';
 
 /** What such a plan knows of itself besides its steps. */
@@ -33,6 +34,8 @@ export interface OfflineWay {
   readonly target: string;
   readonly from: readonly Image[];
   readonly to: readonly Image[];
+  /** How many of `to`, from its base up, were there before and are not ours. Left out: none. */
+  readonly shared?: number;
 }
 
 export interface MoveOffline extends Pick<
@@ -40,10 +43,14 @@ export interface MoveOffline extends Pick<
   | 'record'
   | 'disks'
   | 'to'
+  | 'name'
+  | 'form'
   | 'folder'
   | 'freeBytes'
   | 'spokenForBytes'
   | 'files'
+  | 'there'
+  | 'measured'
   | 'stamp'
   | 'bytesPerSecond'
   | 'verify'
@@ -68,11 +75,17 @@ export function planMoveOffline(request: MoveOffline): Plan | Refusal {
   const refusal = checkFolder(request, disks);
   if (refusal !== null) return refuse(refusal);
   const ways = disks.map((disk) => wayOf(request, disk));
-  const hold = ways.flatMap(({ from }) => from).map((image) => heldOf(request, image));
-  const copies = ways.flatMap((way) => copySteps(request, way));
+  const hold = [
+    ...ways.flatMap(({ from }) => from).map((image) => heldOf(request, image)),
+    ...ways.flatMap(({ from }) => heldShared(request, from)),
+  ];
+  const long = [
+    ...ways.flatMap(({ from }) => checkSteps(request, from)),
+    ...ways.flatMap(({ from }) => copySteps(request, from)),
+  ];
   const before: readonly Step[] = [
     { kind: 'hold-images', images: hold },
-    ...copies.map((step): Step => (step.kind === 'copy-image' ? { ...step, hold } : step)),
+    ...long.map((step): Step => ({ ...step, hold })),
   ];
   return {
     operation: 'move',
@@ -115,7 +128,7 @@ function checkDisk(request: MoveOffline, disk: Disk, before: readonly Disk[]): E
   const obstacle = diskObstacle(request, disk, before);
   if (obstacle !== null) return obstacle;
   const images = imagesOf(disk);
-  const paths = destinationsOf(disk, request.to, request.stamp);
+  const paths = destinationsOf(disk, request);
   if (paths === null || images.some(({ source }) => source.type !== 'file'))
     return bad(
       'an image of its chain is not a file; moves of block devices and network images are not supported',
@@ -127,19 +140,21 @@ function checkDisk(request: MoveOffline, disk: Disk, before: readonly Disk[]): E
     if (seen.info.special.length > 0)
       return bad(`image ${path} has ${seen.info.special.join(', ')}`);
   }
-  return checkDestinations(request, paths, before, bad);
+  return checkDestinations(request, disk, paths, before);
 }
 
-function wayOf({ to, stamp }: MoveOffline, disk: Disk): OfflineWay {
-  const { copies } = present(destinationsOf(disk, to, stamp), 'checked before');
+function wayOf(request: MoveOffline, disk: Disk): OfflineWay {
   const from = imagesOf(disk).map((image): Image => ({ ...image, index: null }));
+  const shared = sharedOf(request, from);
   return {
     target: disk.target,
     from,
-    to: from.map((image, i): Image => {
-      const path = present(copies[i], 'a copy per image');
-      return { ...image, source: { type: 'file', path } };
-    }),
+    to: copiesOf(from, request).map(({ path, format }): Image => ({
+      source: { type: 'file', path },
+      format,
+      index: null,
+    })),
+    ...(shared === 0 ? {} : { shared }),
   };
 }
 
@@ -150,9 +165,9 @@ function heldOf({ identities }: MoveOffline, image: Image): HeldImage {
 
 /** From now on the definition names the copies, and what stays behind is a point in time. */
 function arrived(record: DomainRecord, { target, from, to }: OfflineWay): readonly Change[] {
-  const moved = from.map((image, i) => ({
-    path: pathOf(image),
-    image: present(to[i], 'a copy per image'),
+  const moved = to.map((image, i) => ({
+    path: pathOf(present(from[i], 'a copy is of an image')),
+    image,
   }));
   const was = present(from[0], 'a chain is never empty').source;
   return [
@@ -167,8 +182,8 @@ export const rolesOfOffline = (
   { domain, domainName, offline }: Plan,
   sinceSeconds: number,
 ): readonly ImageRole[] =>
-  (offline?.ways ?? []).flatMap(({ target, from, to }) =>
-    to.map((image) => ({
+  (offline?.ways ?? []).flatMap(({ target, from, to, shared = 0 }) =>
+    to.slice(0, to.length - shared).map((image) => ({
       path: pathOf(image),
       role: 'unfinished' as const,
       domain,

@@ -6,7 +6,7 @@ import { formatNode, localPath } from '../block/layer.js';
 import type { BlockdevOptions, OpenHow } from '../block/node.js';
 import { blockdevOptions, chainOptions, reopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
-import { present } from '../std/assert.js';
+import { assert, present } from '../std/assert.js';
 import { commitJobId, copyJobId, filterNode } from './overlay.js';
 import type { PivotWhen } from '../domain/pivot-when.js';
 import { pivotAtOnce } from './pivot-when.js';
@@ -26,6 +26,8 @@ export interface MoveWay {
   /** The chain as it was before, active first, and where each of its images goes. */
   readonly from: readonly Layer[];
   readonly to: readonly Layer[];
+  /** How many of `to`, from its base up, were there before and are not ours. Left out: none. */
+  readonly shared?: number;
   /** Oldest first; all but the last are sealed: equal on both sides. Never empty. */
   readonly epochs: readonly Epoch[];
   readonly sizeBytes: bigint;
@@ -54,7 +56,11 @@ export const newest = ({ epochs }: MoveWay): Epoch =>
   present(epochs.at(-1), 'a move has an epoch from its beginning');
 const oldest = ({ epochs }: MoveWay): Epoch =>
   present(epochs[0], 'a move has an epoch from its beginning');
-const topCopy = ({ to }: MoveWay): Layer => present(to[0], 'a chain is never empty');
+/** Made by the move, so that what the guest wrote meanwhile may be committed into it. */
+function topCopy({ to, shared = 0 }: MoveWay): Layer {
+  assert(shared < to.length, 'the top image is never one that was there before');
+  return present(to[0], 'a chain is never empty');
+}
 export const pathOf = (layer: Layer): string =>
   present(localPath(layer.source), 'a move is of files');
 
@@ -136,9 +142,10 @@ function toDestination(way: MoveWay): PivotDisk {
 function arrived(domain: Named, way: MoveWay): readonly Change[] {
   const { source, twin } = newest(way);
   const after = [...twins(way), ...way.to];
-  const moved = way.from.map((layer, i) => ({
-    path: pathOf(layer),
-    image: { ...present(way.to[i], 'a copy per image'), index: null },
+  // Of a chain that became one image only the top one is there; no snapshot names the others.
+  const moved = way.to.map((layer, i) => ({
+    path: pathOf(present(way.from[i], 'a copy is of an image')),
+    image: { ...layer, index: null },
   }));
   return [
     { change: 'chain', target: way.target, images: after, was: source.source },

@@ -3,7 +3,7 @@
 // names are what they were, on the other storage (design §5).
 
 import { posix } from 'node:path';
-import type { VerifyMode } from '../block/copy.js';
+import type { FileIdentity, VerifyMode } from '../block/copy.js';
 import type { DiskFacts, FileFacts, PathFacts } from '../block/facts.js';
 import type { Image, Layer } from '../block/layer.js';
 import { localPath } from '../block/layer.js';
@@ -11,29 +11,49 @@ import { chainOptions } from '../block/node.js';
 import type { Disk } from '../domain/disk.js';
 import { imagesOf } from '../domain/disk.js';
 import { findDisk } from '../domain/definition.js';
+import type { MoveForm } from '../domain/move-form.js';
 import type { DomainRecord } from '../domain/record.js';
 import { present } from '../std/assert.js';
 import { RequestError, StateError } from '../std/errors.js';
+import type { Destinations } from './move-places.js';
+import {
+  clusterOf,
+  conversionOf,
+  copiesOf,
+  destinationsOf,
+  diskFormObstacle,
+  formObstacle,
+} from './move-places.js';
 import type { MoveData, MoveWay } from './move-tail.js';
 import { commitIn, moveTail } from './move-tail.js';
 import type { OverlayDisk } from './overlay.js';
 import { copyJobId, filterNode, mirrorSteps, prepareSteps, snapshotStep } from './overlay.js';
 import type { PivotWhen } from '../domain/pivot-when.js';
 import { isRefusal, jobObstacle, layersOf, needLive, refuse } from './refuse.js';
-import type { Plan, Refusal, Step } from './step.js';
+import { checkSteps, shareObstacle, sharedOf } from './share-base.js';
+import type { Plan, Refusal, Step, StepOf } from './step.js';
 
 export interface Move {
   readonly record: DomainRecord;
   /** Targets or source paths, as the user said them. */
   readonly disks: readonly string[];
-  /** Absolute. */
+  /** The folder; absolute. */
   readonly to: string;
+  /** File name of the top image in it; null: its own. */
+  readonly name: string | null;
+  readonly form: MoveForm;
   readonly folder: FileFacts | null;
+  /** The folder of `form.overlayDir`. */
+  readonly overlayFolder: FileFacts | null;
   readonly freeBytes: bigint;
   /** Of those: what other moves have still to write there. */
   readonly spokenForBytes: bigint;
   /** What was seen at every image of the chains, and at every path that the move would make (`destinationsOf`). */
   readonly files: ReadonlyMap<string, PathFacts>;
+  /** Which files were found at those of them where a base may be that is shared. */
+  readonly there: ReadonlyMap<string, FileIdentity>;
+  /** By target: what a converted image takes at most. */
+  readonly measured: ReadonlyMap<string, bigint>;
   readonly sizes: ReadonlyMap<string, DiskFacts>;
   /** Tells the overlays of this move from those of others: no two moves have the same. */
   readonly stamp: string;
@@ -54,25 +74,9 @@ interface Way {
   readonly disk: Disk;
   readonly from: readonly Layer[];
   readonly to: readonly Layer[];
+  /** How many of `to`, from the base up, are there already. */
+  readonly shared: number;
   readonly overlay: OverlayDisk & { readonly mirror: NonNullable<OverlayDisk['mirror']> };
-}
-
-/** Paths that a move of `disk` would make in `folder`: the copies, then the overlays on both sides. */
-export function destinationsOf(
-  disk: Disk,
-  folder: string,
-  stamp: string,
-): { readonly copies: readonly string[]; readonly overlays: readonly [string, string] } | null {
-  const paths = imagesOf(disk).map((image) => localPath(image.source));
-  const top = paths[0];
-  if (top == null || paths.some((path) => path === null)) return null;
-  const overlay = `${posix.basename(top)}.move-${stamp}`;
-  return {
-    copies: paths.flatMap((path) =>
-      path === null ? [] : [posix.join(folder, posix.basename(path))],
-    ),
-    overlays: [posix.join(posix.dirname(top), overlay), posix.join(folder, overlay)],
-  };
 }
 
 export function planMove(request: Move): Plan | Refusal {
@@ -85,7 +89,7 @@ export function planMove(request: Move): Plan | Refusal {
     if (refusal !== null || disk === null) return refuse(refusal ?? new Error('unreachable'));
     disks.push(disk);
   }
-  const refusal = checkFolder(request, disks);
+  const refusal = checkFolder(request, disks) ?? checkOverlayFolder(request);
   if (refusal !== null) return refuse(refusal);
   let nextIndex = live.nextIndex;
   const ways = disks.map((disk) => {
@@ -99,7 +103,19 @@ export function planMove(request: Move): Plan | Refusal {
 /** What is asked of the destination, whether the domain runs or not. */
 type AtDestination = Pick<
   Move,
-  'record' | 'to' | 'folder' | 'freeBytes' | 'spokenForBytes' | 'files' | 'stamp'
+  | 'record'
+  | 'disks'
+  | 'to'
+  | 'name'
+  | 'form'
+  | 'folder'
+  | 'freeBytes'
+  | 'spokenForBytes'
+  | 'files'
+  | 'there'
+  | 'measured'
+  | 'stamp'
+  | 'bytesPerSecond'
 >;
 
 const doing = (request: Pick<Move, 'record' | 'to'>): string =>
@@ -142,7 +158,7 @@ function checkDisk(request: Move, disk: Disk, before: readonly Disk[]): Error | 
     return bad(
       "cache='unsafe' drops the guest's flushes, so nothing could be promised; use another cache mode",
     );
-  const paths = destinationsOf(disk, request.to, request.stamp);
+  const paths = destinationsOf(disk, request);
   if (paths === null || layersOf(disk).some((layer) => layer.source.type !== 'file')) {
     return bad(
       'an image of its chain is not a file; moves of block devices and network images are not supported',
@@ -160,21 +176,29 @@ function checkDisk(request: Move, disk: Disk, before: readonly Disk[]): Error | 
     if (seen.info.special.length > 0)
       return bad(`image ${path} has ${seen.info.special.join(', ')}`);
   }
-  return checkDestinations(request, paths, before, bad);
+  return checkDestinations(request, disk, paths, before);
 }
 
 export function checkDestinations(
   request: AtDestination,
-  paths: NonNullable<ReturnType<typeof destinationsOf>>,
+  disk: Disk,
+  paths: Destinations,
   before: readonly Disk[],
-  bad: (text: string) => Error,
 ): Error | null {
+  const bad = badDisk(request, disk);
+  const obstacle = diskFormObstacle(request, disk, bad) ?? shareObstacle(request, disk, bad);
+  if (obstacle !== null) return obstacle;
+  const shared = sharedOf(request, imagesOf(disk));
+  const made = paths.copies.slice(0, paths.copies.length - shared);
   const others = new Set(
-    before.flatMap((other) => destinationsOf(other, request.to, request.stamp)?.copies ?? []),
+    before.flatMap((other) => {
+      const theirs = destinationsOf(other, request)?.copies ?? [];
+      return theirs.slice(0, theirs.length - sharedOf(request, imagesOf(other)));
+    }),
   );
   if (new Set(paths.copies).size < paths.copies.length)
     return bad('two images of its chain have the same file name and would become one');
-  for (const path of [...paths.copies, ...paths.overlays]) {
+  for (const path of [...made, ...paths.overlays]) {
     if (others.has(path))
       return bad(
         `another disk of this move would become ${path} too; move them one after the other, to different folders`,
@@ -197,6 +221,8 @@ export function checkFolder(request: AtDestination, disks: readonly Disk[]): Err
       'INVALID_ARG',
       `${doing(request)}: no disk named; see 'ferry chain ${request.record.name}'`,
     );
+  const obstacle = formObstacle(request);
+  if (obstacle !== null) return obstacle;
   if (!request.to.startsWith('/'))
     return new RequestError(
       'INVALID_ARG',
@@ -205,7 +231,7 @@ export function checkFolder(request: AtDestination, disks: readonly Disk[]): Err
   if (request.folder === null)
     return new RequestError(
       'INVALID_ARG',
-      `${doing(request)}: there is no such folder; create it or mount the storage`,
+      `${doing(request)}: there is no such folder; create it or mount the storage. The name of a file would end in the suffix of an image, as in ${posix.join(request.to, 'disk.qcow2')}`,
     );
   if (request.folder.kind !== 'folder')
     return new RequestError('INVALID_ARG', `${doing(request)}: it is not a folder`);
@@ -214,7 +240,7 @@ export function checkFolder(request: AtDestination, disks: readonly Disk[]): Err
       'INVALID_ARG',
       `${doing(request)}: ferryd cannot write there; check the permissions`,
     );
-  const neededBytes = copyBytesOf(request, disks);
+  const neededBytes = roomBytesOf(request, disks);
   if (neededBytes > request.freeBytes - request.spokenForBytes) {
     const others =
       request.spokenForBytes === 0n
@@ -228,17 +254,49 @@ export function checkFolder(request: AtDestination, disks: readonly Disk[]): Err
   return null;
 }
 
-/** What the images of `disks` take on their storage, and so what is read and written. */
-export const copyBytesOf = ({ files }: Pick<Move, 'files'>, disks: readonly Disk[]): bigint =>
-  disks
-    .flatMap(imagesOf)
+function checkOverlayFolder({ record, form, overlayFolder }: Move): Error | null {
+  const { overlayDir } = form;
+  if (overlayDir === null) return null;
+  const bad = (text: string): Error =>
+    new RequestError(
+      'INVALID_ARG',
+      `move ${record.name}: the folder of the overlay, ${overlayDir}: ${text}`,
+    );
+  if (overlayFolder?.kind !== 'folder') return bad('there is no such folder; create it');
+  return overlayFolder.writable
+    ? null
+    : bad('ferryd cannot write there; check the permissions, or choose another folder');
+}
+
+/** What the images of `disks` that are copied take on their storage, and so what is read. */
+export const copyBytesOf = (request: AtDestination, disks: readonly Disk[]): bigint =>
+  disks.reduce((sum, disk) => sum + readBytesOf(request, disk), 0n);
+
+function readBytesOf(request: AtDestination, disk: Disk): bigint {
+  const images = imagesOf(disk);
+  return images
+    .slice(0, images.length - sharedOf(request, images))
     .reduce(
-      (sum, image) => sum + (files.get(localPath(image.source) ?? '')?.info?.actualSizeBytes ?? 0n),
+      (sum, { source }) =>
+        sum + (request.files.get(localPath(source) ?? '')?.info?.actualSizeBytes ?? 0n),
       0n,
     );
+}
+
+/** What the copies of `disks` take at the destination. */
+export const roomBytesOf = (request: AtDestination, disks: readonly Disk[]): bigint =>
+  disks.reduce((sum, disk) => {
+    const all = readBytesOf(request, disk);
+    const measured = request.measured.get(disk.target);
+    if (measured === undefined) return sum + all;
+    // Of a chain that stays one, only the top image becomes another.
+    const top = request.files.get(localPath(present(disk.source, 'it has an image')) ?? '')?.info;
+    const converted = request.form.flatten ? all : (top?.actualSizeBytes ?? 0n);
+    return sum + all - converted + measured;
+  }, 0n);
 
 function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
-  const paths = present(destinationsOf(disk, request.to, request.stamp), 'checked before');
+  const paths = present(destinationsOf(disk, request), 'checked before');
   const from = layersOf(disk);
   const overlay: Layer = {
     source: { type: 'file', path: paths.overlays[0] },
@@ -250,15 +308,16 @@ function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
     format: 'qcow2',
     index: firstIndex + 1,
   };
-  const to = from.map((layer, i): Layer => ({
-    source: { type: 'file', path: present(paths.copies[i], 'a copy per image') },
-    format: layer.format,
+  const to = copiesOf(from, request).map(({ path, format }, i): Layer => ({
+    source: { type: 'file', path },
+    format,
     index: firstIndex + 2 + i,
   }));
   return {
     disk,
     from,
     to,
+    shared: sharedOf(request, from),
     overlay: {
       disk,
       facts: present(request.sizes.get(disk.target), 'sizes of all disks were read'),
@@ -292,8 +351,11 @@ function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
     ...prepareSteps(overlays),
     snapshotStep(overlays, nextIndex),
     ...overlays.flatMap(mirrorSteps),
-    ...ways.flatMap((way) => copySteps(request, way)),
-    ...ways.flatMap(openCopies),
+    // Open first: QEMU's lock keeps writers off what is compared.
+    ...ways.flatMap((way) => openCopies(way).slice(0, way.shared)),
+    ...ways.flatMap((way) => checkSteps(request, way.from)),
+    ...ways.flatMap((way) => copySteps(request, way.from)),
+    ...ways.flatMap((way) => openCopies(way).slice(way.shared)),
   ];
   const tail = moveTail(request.record, move);
   return {
@@ -307,40 +369,43 @@ function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
   };
 }
 
-const dataOf = ({ disk, from, to, overlay }: Way): MoveWay => ({
+const dataOf = ({ disk, from, to, shared, overlay }: Way): MoveWay => ({
   target: disk.target,
   driver: disk.driver,
   from,
   to,
+  ...(shared === 0 ? {} : { shared }),
   epochs: [{ source: overlay.overlay, twin: overlay.mirror.layer }],
   sizeBytes: overlay.facts.sizeBytes,
   clusterSizeBytes: overlay.facts.clusterSizeBytes,
 });
 
-/** The frozen chain, base first, so that what a copy names is there before it. */
+/** The frozen chain, base first, so that what a copy names is there before it. Not what is shared. */
 export function copySteps(
-  request: Pick<Move, 'files' | 'bytesPerSecond' | 'verify'>,
-  way: { readonly from: readonly Image[]; readonly to: readonly Image[] },
-): readonly Step[] {
-  return way.from
-    .map((layer, i): Step => {
-      const below = way.to[i + 1];
-      const path = present(localPath(layer.source), 'checked before');
+  request: AtDestination & Pick<Move, 'verify'>,
+  images: readonly Image[],
+): readonly StepOf<'copy-image'>[] {
+  const copies = copiesOf(images, request);
+  const conversion = conversionOf(images, request, clusterOf(request.files, images));
+  return copies
+    .slice(0, copies.length - sharedOf(request, images))
+    .map((copy, i): StepOf<'copy-image'> => {
+      const { source, format } = present(images[i], 'a copy is of an image');
+      const below = copies[i + 1];
+      const path = present(localPath(source), 'checked before');
       const named = request.files.get(path)?.info?.backing?.filename ?? null;
       // A relative name stays true in the new folder when it is a bare file name.
       const keeps = named !== null && !named.includes('/') && !named.includes(':');
       return {
         kind: 'copy-image',
         from: path,
-        to: present(localPath(present(way.to[i], 'a copy per image').source), 'a file'),
-        format: layer.format,
-        backing:
-          below === undefined || keeps
-            ? null
-            : { path: present(localPath(below.source), 'a file'), format: below.format },
+        to: copy.path,
+        format,
+        backing: below === undefined || keeps ? null : below,
         ...(request.bytesPerSecond === null ? {} : { bytesPerSecond: request.bytesPerSecond }),
         // Left out is full, as in the plans of a ferryd that did not know of it.
         ...(request.verify === 'full' ? {} : { verify: request.verify }),
+        ...(i > 0 || conversion === null ? {} : { convert: conversion, backing: null }),
       };
     })
     .toReversed();

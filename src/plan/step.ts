@@ -24,6 +24,16 @@ export interface HeldImage {
   readonly file: FileIdentity;
 }
 
+/** What a copy becomes that is another image with the same content. */
+export interface ConvertedImage {
+  /** What is read, active first: the image to be copied and what is below it. */
+  readonly chain: readonly ImageFile[];
+  readonly format: Format;
+  readonly clusterSizeBytes: number | null;
+  /** What lies below the result, active first; none: it holds all of the chain. */
+  readonly below: readonly ImageFile[];
+}
+
 /** How a commit is finished when its QEMU is dead: the same by qemu-img, layer by layer. */
 export interface OfflineCommit {
   /** Oldest first. */
@@ -148,6 +158,7 @@ interface Steps {
   'copy-image': {
     readonly from: string;
     readonly to: string;
+    /** Of `from`. */
     readonly format: Format;
     readonly backing: ImageFile | null;
     /** Left out: as fast as it goes. Of the plan, so that whoever goes on with the copy keeps to it. */
@@ -155,6 +166,21 @@ interface Steps {
     /** How much of it is read back and compared before it is whole. Left out: all of it. */
     readonly verify?: VerifyMode;
     /** Of a domain that is shut off: held while it is copied, as `hold-images` has it. */
+    readonly hold?: readonly HeldImage[];
+    /** By qemu-img, from the beginning in each life, and not byte for byte. Left out: as it is. */
+    readonly convert?: ConvertedImage;
+  };
+  /**
+   * Finds an image that was at the destination before, with what is below it, to hold what a guest reads from the source's;
+   * fails where it does not, or was touched since the plan. Nothing is written, so nothing is taken back.
+   */
+  'check-image': {
+    /** Active first. */
+    readonly source: readonly ImageFile[];
+    readonly image: readonly ImageFile[];
+    /** The first of `image` when the plan was made. */
+    readonly file: FileIdentity;
+    readonly bytesPerSecond?: bigint;
     readonly hold?: readonly HeldImage[];
   };
   /**

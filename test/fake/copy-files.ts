@@ -1,6 +1,7 @@
 // The two files of a copy, over the fake's storage. The first piece holds the header, as that of a real file does.
 
 import type { Extent, FileIdentity } from '../../src/block/copy.js';
+import type { CompareImages, Compared, Conversion, ConvertFiles } from '../../src/image/convert.js';
 import type { CopyFiles, ReadBack } from '../../src/image/copying.js';
 import type { Window } from '../../src/image/pieces.js';
 import { emptyHash } from '../../src/image/pieces.js';
@@ -115,4 +116,68 @@ function contentOf(image: Image, parts: readonly Extent[]): ReadonlyMap<number, 
 function hashOf(image: Image, piece: Window, data: ReadonlyMap<number, number>): string {
   const header = piece.offset === 0 ? [image.format, image.backing] : null;
   return header === null && data.size === 0 ? emptyHash : JSON.stringify([header, ...data]);
+}
+
+/** What qemu-img does with them: the target is a new image, and its blocks are those that the chain holds. */
+export class FakeConvertFiles implements ConvertFiles {
+  private readonly storage: FakeStorage;
+
+  constructor(storage: FakeStorage) {
+    this.storage = storage;
+  }
+
+  async identity(path: string): Promise<FileIdentity | null> {
+    const image = this.storage.files.get(path);
+    return image === undefined ? null : identityOf(image);
+  }
+
+  async dataBytes(chain: readonly Backing[]): Promise<bigint> {
+    const images = chain.map(({ path }) => this.storage.files.get(path));
+    return images.reduce((sum, image) => sum + BigInt((image?.blocks.size ?? 0) * blockBytes), 0n);
+  }
+
+  async remove(path: string): Promise<void> {
+    await this.storage.remove(path);
+  }
+
+  async convert(to: string, { chain, format, clusterSizeBytes, below }: Conversion): Promise<void> {
+    const paths = chain.map(({ path }) => path);
+    const top = present(this.storage.files.get(paths[0] ?? ''), 'the source is there');
+    await this.storage.create({
+      path: to,
+      format,
+      sizeBytes: top.virtualSizeBytes,
+      backing: below[0] ?? null,
+      ...(clusterSizeBytes === null ? {} : { clusterSizeBytes }),
+    });
+    const target = present(this.storage.files.get(to), 'just made');
+    const under = below.map(({ path }) => path);
+    const beneath = (block: number): number =>
+      under[0] === undefined ? 0 : this.storage.read(under[0], block, under);
+    const blocks = Number(top.virtualSizeBytes) / blockBytes;
+    for (let block = 0; block < blocks; block++) {
+      const value = this.storage.read(paths[0] ?? '', block, paths);
+      if (value !== beneath(block)) this.storage.put(target, block, value, beneath);
+    }
+    await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+
+  async compare({ source, target }: CompareImages): Promise<Compared> {
+    const [ours, theirs] = [source, target].map((chain) => chain.map(({ path }) => path));
+    const top = present(this.storage.files.get(ours?.[0] ?? ''), 'the source is there');
+    for (let block = 0; block < Number(top.virtualSizeBytes) / blockBytes; block++) {
+      const [a, b] = [ours, theirs].map((paths = []) =>
+        this.storage.read(paths[0] ?? '', block, paths),
+      );
+      if (a !== b) return { differsAt: BigInt(block * blockBytes), pastCache: true };
+    }
+    return { differsAt: null, pastCache: true };
+  }
+
+  async seal(path: string): Promise<FileIdentity> {
+    const image = present(this.storage.files.get(path), `seal ${path}: it is not there`);
+    this.storage.flush(image);
+    image.synced = true;
+    return identityOf(image);
+  }
 }

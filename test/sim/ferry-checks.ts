@@ -18,11 +18,16 @@ import type { FerryBench } from './ferry-bench.js';
 /** What was there before the operation. */
 export interface Before {
   readonly files: readonly string[];
+  /** Of those: what nobody may write to or remove. */
+  readonly sealed: readonly string[];
   readonly record: DomainRecord;
 }
 
 export async function before(bench: FerryBench): Promise<Before> {
-  return { files: [...bench.storage.files.keys()], record: await bench.record() };
+  const sealed = [...bench.storage.files].flatMap(([path, image]) =>
+    image.sealed === null ? [] : [path],
+  );
+  return { files: [...bench.storage.files.keys()], sealed, record: await bench.record() };
 }
 
 /** The guest runs on what the record names, all it wrote is there, and nothing is left over. */
@@ -94,8 +99,9 @@ export async function checkSaved({ journal, storage }: FerryBench): Promise<void
 }
 
 /** No file that nobody knows: before it, in the record, or with a role. */
-export async function checkFiles(bench: FerryBench, { files }: Before): Promise<void> {
+export async function checkFiles(bench: FerryBench, { files, sealed }: Before): Promise<void> {
   assert.deepEqual(bench.storage.rudeness, [], 'rude');
+  for (const path of sealed) assert.ok(bench.storage.files.has(path), `${path} is gone`);
   const roles = await bench.journal.roles();
   const record = await bench.record();
   const named = [

@@ -5,6 +5,7 @@ import type { PathFacts } from '../../src/block/facts.js';
 import type { Image } from '../../src/block/layer.js';
 import { showSource } from '../../src/block/layer.js';
 import { findDisk } from '../../src/domain/definition.js';
+import type { Disk } from '../../src/domain/disk.js';
 import { imagesOf } from '../../src/domain/disk.js';
 import type { Definition } from '../../src/domain/definition.js';
 import type { Snapshot } from '../../src/domain/snapshot.js';
@@ -17,7 +18,10 @@ import {
   planRemove,
   planReopen,
 } from '../../src/plan/mirror-end.js';
-import { destinationsOf, planMove } from '../../src/plan/move.js';
+import { planMove } from '../../src/plan/move.js';
+import { copiesOf, destinationsOf } from '../../src/plan/move-places.js';
+import type { MoveForm } from '../../src/domain/move-form.js';
+import { asItIs } from '../../src/domain/move-form.js';
 import { planMoveOffline } from '../../src/plan/move-offline.js';
 import type { PivotWhen } from '../../src/domain/pivot-when.js';
 import { pivotAtOnce } from '../../src/plan/pivot-when.js';
@@ -44,6 +48,8 @@ export interface Scenario {
   readonly before: Kind | 'files' | Off | null;
   readonly plan: (bench: FerryBench) => Promise<Plan | Refusal>;
   readonly reflinks?: true;
+  /** What is below the top images is at the destination before. */
+  readonly isShared?: true;
   /** It is about a domain that is off, before and after it. */
   readonly isOffline?: true;
 }
@@ -113,19 +119,42 @@ export const scenarios: readonly Scenario[] = [
   },
   { name: 'move 1 disk, quiesced and trimmed', targets: one, before: null, plan: planQuiesced },
   { name: 'move 1 disk, held until its time', targets: one, before: null, plan: planHeld },
+  { name: 'move 1 disk, flattened', targets: one, before: null, plan: planForm({ flatten: true }) },
+  {
+    name: 'move 1 disk as raw, the overlay elsewhere',
+    targets: ['vdb'],
+    before: null,
+    plan: planForm({ format: 'raw', overlayDir: '/spare' }),
+  },
+  {
+    name: 'move 1 disk of two layers onto bases that are there',
+    targets: one,
+    before: 'plain',
+    plan: planForm({ shareBase: true }),
+    isShared: true,
+  },
+  {
+    name: 'move of a shut-off domain, flattened',
+    targets: ['vda', 'vdb'],
+    before: 'off',
+    plan: async (bench) => await moveOffline(bench, { ...asItIs, flatten: true }),
+    isOffline: true,
+  },
   { name: 'move 1 disk by reflink', targets: one, before: null, plan: planTheMove, reflinks: true },
 ];
 
 /** The bench as the operation finds it. */
 export async function prepared(scenario: Scenario): Promise<FerryBench> {
-  const { targets, before, reflinks = false } = scenario;
+  const { targets, before, reflinks = false, isShared = false } = scenario;
   const bench = await FerryBench.open(targets);
   bench.storage.reflinks = reflinks;
   if (before === 'off' || before === 'owed' || before === 'moving')
     return await turnedOff(bench, targets, before);
   if (before === 'files' || before === 'reuse') await makeByHand(bench);
+  if (before === null && isShared) await shareBases(bench);
   if (before === null || before === 'files') return bench;
   await bench.perform(async () => await planCreate(bench, before));
+  if (isShared) await shareBases(bench);
   if (before === 'plain') return bench;
   const jobs = mirrorsOf(await bench.record()).map(({ mirror }) => mirror.jobId);
   await waitJobs(await bench.monitor(), jobs, ['ready'], 5000);
@@ -240,26 +269,20 @@ async function planTheMove(
   pivot: PivotWhen = pivotAtOnce,
   quiesce = false,
   trim = false,
+  form: MoveForm = asItIs,
 ): Promise<Plan | Refusal> {
   const record = await bench.record();
   const { definition } = present(record.live, 'it runs');
   const disks = definition.disks.map(({ target }) => present(findDisk(definition, target), target));
-  const made = disks.flatMap((disk) => {
-    const { copies, overlays } = present(destinationsOf(disk, '/dst', '7'), 'they are files');
-    return [...copies, ...copies.map((path) => `${path}.part`), ...overlays];
-  });
   const seen = await look(bench, disks.flatMap(layersOf), 'header');
-  const there = await look(bench, made.map(image), 'header');
+  const { files, ...destination } = await atDestination(bench, disks, form);
   return planMove({
     record,
     disks: disks.map((disk) => disk.target),
-    to: '/dst',
-    folder: await bench.images.stat('/dst'),
-    freeBytes: 1n << 40n,
-    spokenForBytes: 0n,
-    files: new Map([...there, ...seen]),
+    ...destination,
+    overlayFolder: form.overlayDir === null ? null : await bench.images.stat(form.overlayDir),
+    files: new Map([...files, ...seen]),
     sizes: sizesOf(definition),
-    stamp: '7',
     rotateBytes: null,
     bytesPerSecond: null,
     verify: 'full',
@@ -269,32 +292,70 @@ async function planTheMove(
   });
 }
 
-async function moveOffline(bench: FerryBench): Promise<Plan | Refusal> {
+function planForm(form: Partial<MoveForm>): Scenario['plan'] {
+  return async (bench) =>
+    await planTheMove(bench, pivotAtOnce, false, false, { ...asItIs, ...form });
+}
+
+/** Somebody brought what is below the top images before, in files of his own. */
+async function shareBases(bench: FerryBench): Promise<void> {
+  const { definition } = present((await bench.record()).live, 'it runs');
+  for (const disk of definition.disks)
+    for (const { source, format } of layersOf(disk).slice(1).toReversed()) {
+      const from = showSource(source);
+      const to = from.replace('/src/', '/dst/');
+      await bench.storage.copy({ from, to });
+      if (format === 'qcow2')
+        await bench.storage.setBacking(to, { path: '/dst/base.raw', format: 'raw' });
+      await bench.storage.sync(to);
+      bench.storage.seal(to, 'it is not ours');
+    }
+}
+
+/** What the host looks at before it plans a move. */
+async function atDestination(bench: FerryBench, disks: readonly Disk[], form: MoveForm) {
+  const placing = { to: '/dst', name: null, form, stamp: '7' };
+  const made = disks.flatMap((disk) => {
+    const copies = copiesOf(imagesOf(disk), placing);
+    const { overlays } = present(destinationsOf(disk, placing), 'they are files');
+    return [
+      ...copies.map(({ path, format }): Image => ({ ...image(path), format })),
+      ...copies.map(({ path }) => image(`${path}.part`)),
+      ...overlays.map(image),
+    ];
+  });
+  const there = new Map<string, FileIdentity>();
+  for (const { source } of form.shareBase ? made : []) {
+    const file = await bench.images.identity(showSource(source));
+    if (file !== null) there.set(showSource(source), file);
+  }
+  return {
+    ...placing,
+    folder: await bench.images.stat('/dst'),
+    freeBytes: 1n << 40n,
+    spokenForBytes: 0n,
+    files: await look(bench, made, 'header'),
+    there,
+    measured: new Map<string, bigint>(),
+  };
+}
+
+async function moveOffline(bench: FerryBench, form: MoveForm = asItIs): Promise<Plan | Refusal> {
   const record = await bench.record();
   const definition = present(record.persistent, 'it is persistent');
   const { disks } = await resolveChains(bench.images, definition, record.chains);
   const images = disks.flatMap(imagesOf);
-  const made = disks.flatMap((disk) => {
-    const { copies } = present(destinationsOf(disk, '/dst', '7'), 'they are files');
-    return [...copies, ...copies.map((path) => `${path}.part`)];
-  });
   const identities = new Map<string, FileIdentity>();
   for (const path of images.map(({ source }) => showSource(source)))
     identities.set(path, present(await bench.images.identity(path), path));
+  const { files, ...destination } = await atDestination(bench, disks, form);
   return planMoveOffline({
     record,
     disks: disks.map((disk) => disk.target),
     chains: new Map(disks.map((disk) => [disk.target, disk])),
     identities,
-    to: '/dst',
-    folder: await bench.images.stat('/dst'),
-    freeBytes: 1n << 40n,
-    spokenForBytes: 0n,
-    files: new Map([
-      ...(await look(bench, made.map(image), 'header')),
-      ...(await look(bench, images, 'header')),
-    ]),
-    stamp: '7',
+    ...destination,
+    files: new Map([...files, ...(await look(bench, images, 'header'))]),
     bytesPerSecond: null,
     verify: 'full',
   });

@@ -2,15 +2,17 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import type { FileFacts, ImageInfo } from '../../src/block/facts.js';
+import type { ConvertFiles } from '../../src/image/convert.js';
+import { convertFrozen } from '../../src/image/convert.js';
 import type { CopyFiles, Tuning } from '../../src/image/copying.js';
 import { copyFrozen, rootOfTarget } from '../../src/image/copy.js';
 import type { ImageStore } from '../../src/image/store.js';
-import { FakeCopyFiles, identityOf } from '../fake/copy-files.js';
+import { FakeConvertFiles, FakeCopyFiles, identityOf } from '../fake/copy-files.js';
 import type { FakeStorage } from '../fake/storage.js';
 import { blockBytes } from '../fake/storage.js';
 
 /** Whatever stands in these exists. */
-export const folders = ['/src', '/dst'] as const;
+export const folders = ['/src', '/dst', '/spare'] as const;
 
 /** The fake keeps no times: nothing in a scenario is sealed and touched. */
 const times = { modifiedNs: 0n, bornMs: null, device: 1n } as const;
@@ -27,7 +29,7 @@ export const copyTuning: Tuning = {
 /** `outside`: puts the calls that a copy makes under the striker. */
 export function productStore(
   storage: FakeStorage,
-  outside: (files: CopyFiles) => CopyFiles,
+  outside: <T extends CopyFiles | ConvertFiles>(files: T) => T,
 ): ImageStore {
   const sync = async (path: string): Promise<void> => await storage.sync(path);
   /** Files of no bytes: the fake's are all images. */
@@ -57,6 +59,7 @@ export function productStore(
       if (!isCopy(storage, from, to)) storage.rude(`${doing}: it says that it is whole and is not`);
       return whole;
     },
+    ...conversions(storage, outside),
     identity: async (path) => {
       const image = storage.files.get(path);
       return image === undefined ? null : identityOf(image);
@@ -89,6 +92,25 @@ export function productStore(
     freeBytes: async () => 1n << 40n,
     readRate: async () => null,
     writeRate: async () => null,
+  };
+}
+
+function conversions(
+  storage: FakeStorage,
+  outside: (files: ConvertFiles) => ConvertFiles,
+): Pick<ImageStore, 'convert' | 'compare' | 'measure'> {
+  const files = new FakeConvertFiles(storage);
+  return {
+    convert: async (request) => {
+      const whole = await convertFrozen(outside(files), request);
+      const target = [{ path: request.to, format: request.format }, ...request.below];
+      const { differsAt } = await files.compare({ ...request, source: request.chain, target });
+      if (differsAt !== null)
+        storage.rude(`convert ${request.to}: it says that it is whole and is not`);
+      return whole;
+    },
+    compare: async (images) => await outside(files).compare(images),
+    measure: async ({ chain }) => await files.dataBytes(chain),
   };
 }
 

@@ -16,6 +16,7 @@ import type { Histogram } from './latency.js';
 import { since, sumOf } from './latency.js';
 import type { Look } from './meter.js';
 import type { Sight } from './move-watch.js';
+import { readBytesOf } from '../move-look.js';
 import { MoveWatch } from './move-watch.js';
 import { Pacing } from './pacing.js';
 
@@ -195,8 +196,7 @@ export class Watchers {
     for (const copy of copiesOf(record, null, sizes)) {
       const step = record.plan.steps[copy.step];
       if (copy.totalBytes !== null || step?.kind !== 'copy-image') continue;
-      const info = await this.host.context.images.info(step.from, step.format);
-      sizes.set(step.from, info?.actualSizeBytes ?? 0n);
+      sizes.set(step.from, await readBytesOf(this.host, step));
     }
   }
 
@@ -279,7 +279,7 @@ export class Watchers {
 const isLong = ({ progress }: Running): boolean =>
   progress !== null &&
   progress.state === 'doing' &&
-  ['copy-image', 'wait-ready', 'wait-pivot'].includes(progress.kind);
+  ['copy-image', 'check-image', 'wait-ready', 'wait-pivot'].includes(progress.kind);
 
 const histogramsOf = (devices: readonly DeviceStats[]): ByTarget =>
   new Map(

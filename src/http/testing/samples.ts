@@ -1,5 +1,6 @@
 // Values for tests of the doors: one domain with a mirrored disk, its snapshots, and a move.
 
+import { asItIs } from '../../domain/move-form.js';
 import type {
   DiskView,
   DomainSummary,
@@ -125,6 +126,21 @@ export const s2: SnapshotView = {
 
 export const s3: SnapshotView = { ...s2, name: 's3', current: false };
 
+/** What a move is that says nothing but its disk and where it goes. */
+export const plainMove: MoveRequest = {
+  disks: ['vda'],
+  to: '/dst',
+  rotateBytes: 1n << 30n,
+  bytesPerSecond: null,
+  verify: 'full',
+  pivot: { how: 'auto' },
+  quiesce: false,
+  trim: false,
+  keepSourceSeconds: null,
+  deleteShared: false,
+  ...asItIs,
+};
+
 /** Nothing in it is a default. */
 export const aMove: MoveRequest = {
   disks: ['vda'],
@@ -137,6 +153,11 @@ export const aMove: MoveRequest = {
   trim: true,
   keepSourceSeconds: 86_400,
   deleteShared: true,
+  overlayDir: '/spare',
+  shareBase: true,
+  flatten: true,
+  format: 'raw',
+  clusterSizeBytes: 1n << 20n,
 };
 
 const rates: ProgressRates = {
@@ -313,8 +334,8 @@ export const plan: MovePlan = {
         { path: '/src/vm1.qcow2', format: 'qcow2', actualSizeBytes: 4n * GiB },
       ],
       after: [
-        { path: '/dst/vm1-s1.qcow2', format: 'qcow2' },
-        { path: '/dst/vm1.qcow2', format: 'qcow2' },
+        { path: '/dst/vm1-s1.qcow2', format: 'qcow2', how: 'copied' },
+        { path: '/dst/vm1.qcow2', format: 'qcow2', how: 'copied' },
       ],
     },
   ],

@@ -1,6 +1,7 @@
 // Effects on files: images made, copied, removed.
 
 import { sameFile } from '../../block/copy.js';
+import type { Going } from '../../image/convert.js';
 import type { ImageStore } from '../../image/store.js';
 import type { StepOf } from '../../plan/step.js';
 import { AssertionError } from '../../std/assert.js';
@@ -69,18 +70,18 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
       if (isDone) return;
       throw appeared(step);
     }
-    const whole = await images.copy({
-      from: step.from,
-      to: part,
-      backing: step.backing,
-      saved,
-      save: context.save,
-      signal: context.signal,
-      limitBytesPerSecond: () => limitOf(step, context),
-      onProgress: context.progress,
-      verify: step.verify ?? 'full',
-      seed: context.operation,
-    });
+    const going = goingOf(step, context);
+    const { save } = context;
+    const verify = step.verify ?? 'full';
+    const { from, backing } = step;
+    const whole =
+      step.convert === undefined
+        ? await images.copy({
+            ...going,
+            ...{ from, to: part, backing, saved, save, verify },
+            seed: context.operation,
+          })
+        : await images.convert({ ...going, ...step.convert, to: part, save, verify });
     await context.save({ note: 'whole', whole });
     // Never over a file that somebody put there meanwhile (law 14).
     if ((await images.stat(step.to)) !== null) throw appeared(step);
@@ -103,8 +104,57 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
   },
 };
 
+/**
+ * A shared image is held by who opened it before (QEMU, or `hold`), so what is found equal stays so; that nobody touched it
+ * between two lives of a QEMU is seen from the file.
+ */
+export const checkImage: Effect<StepOf<'check-image'>, DomainWorld> = {
+  background: true,
+  async do(step, { images }, context) {
+    if (step.hold !== undefined) await hold(step.hold, images, context);
+    const [source, image] = [step.source[0]?.path ?? '', step.image[0]?.path ?? ''];
+    const doing = `compare ${image} with ${source}`;
+    await checkUntouched(step, images, doing);
+    const { differsAt } = await images.compare({
+      source: step.source,
+      target: step.image,
+      ...goingOf(step, context),
+    });
+    if (differsAt !== null)
+      throw new StateError(
+        'OPERATION_INVALID',
+        `${doing}: they differ, first at byte ${differsAt} of the disk, so it cannot stand for it; remove it, choose another folder, or copy without --share-base`,
+      );
+    await checkUntouched(step, images, doing);
+  },
+  undo: async () => undefined,
+  probe: async () => 'absent',
+};
+
+async function checkUntouched(
+  { image: [top], file }: StepOf<'check-image'>,
+  images: ImageStore,
+  doing: string,
+): Promise<void> {
+  const found = await images.identity(top?.path ?? '');
+  if (found !== null && found.sizeBytes === file.sizeBytes && found.mtimeNs === file.mtimeNs)
+    return;
+  throw new StateError(
+    'OPERATION_INVALID',
+    `${doing}: it ${found === null ? 'is gone' : 'was written to'} since the move was planned; end whatever writes to it, then move again`,
+  );
+}
+
+type Long = StepOf<'copy-image'> | StepOf<'check-image'>;
+
+const goingOf = (step: Long, context: EffectContext): Going => ({
+  signal: context.signal,
+  limitBytesPerSecond: () => limitOf(step, context),
+  onProgress: context.progress,
+});
+
 /** 0: it stands still. */
-function limitOf(step: StepOf<'copy-image'>, context: EffectContext): number | null {
+function limitOf(step: Long, context: EffectContext): number | null {
   const said = context.pace();
   if (said?.isPaused === true) return 0;
   const limit = said === null ? (step.bytesPerSecond ?? null) : said.limitBytesPerSecond;

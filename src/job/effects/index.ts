@@ -13,7 +13,7 @@ import {
 } from './guest.js';
 import { thawGuest } from './freeze.js';
 import { trimGuest } from './trim.js';
-import { copyImage, createImage, recreateImage, removeFile } from './images.js';
+import { checkImage, copyImage, createImage, recreateImage, removeFile } from './images.js';
 import { cancelJob, dismissJobs, sealJob, startCommit, startMirror, waitReady } from './jobs.js';
 import { closeNode, openNode } from './nodes.js';
 import { arrive, holdImages, letGoImages } from './offline.js';
@@ -34,6 +34,7 @@ export const effects: Effects<DomainWorld> = {
   'wait-ready': waitReady,
   'wait-pivot': waitPivot,
   'copy-image': copyImage,
+  'check-image': checkImage,
   'hold-images': holdImages,
   arrive,
   'let-go-images': letGoImages,

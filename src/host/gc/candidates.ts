@@ -2,7 +2,7 @@
 
 import type { ImageRole } from '../../domain/record.js';
 import type { OperationRecord } from '../../journal/journal.js';
-import type { StepOf } from '../../plan/step.js';
+import type { Step, StepOf } from '../../plan/step.js';
 import type { GcKind } from './types.js';
 
 /** One file, with what is known of how it came to be there. */
@@ -108,17 +108,36 @@ function staleProof(role: ImageRole, left: OperationRecord | null): Proof {
   if (left?.outcome !== 'committed') return nothing;
   const { id, kind, plan, steps } = left;
   const ours = `it was ${role.target} of ${left.domainName} until operation ${id} (${kind}) switched`;
-  const copy = plan.steps.findIndex(
-    (step, i) => step.kind === 'copy-image' && step.from === role.path && steps[i]?.mark === 'done',
+  const at = plan.steps.findIndex(
+    (step, i) => steps[i]?.mark === 'done' && sourcesOf(step).includes(role.path),
   );
-  const copied = plan.steps[copy];
-  if (copied?.kind === 'copy-image') {
-    const elsewhere = `operation ${id} copied it whole to ${copied.to} (step ${copy + 1}) before the switch`;
-    return { ours, elsewhere, onlyByName: kept };
-  }
+  const step = plan.steps[at];
+  const copied = step === undefined ? null : whereElse(step);
+  if (copied !== null)
+    return {
+      ours,
+      elsewhere: `operation ${id} ${copied} (step ${at + 1}) before the switch`,
+      onlyByName: kept,
+    };
   if (!wasMirrored(left, role)) return { ...nothing, ours };
   const elsewhere = `operation ${id} had its mirror in step (READY) when it switched over to it`;
   return { ours, elsewhere, onlyByName: kept };
+}
+
+/** Images whose whole content is elsewhere once the step is done. */
+function sourcesOf(step: Step): readonly string[] {
+  if (step.kind === 'check-image') return step.source.slice(0, 1).map(({ path }) => path);
+  if (step.kind !== 'copy-image') return [];
+  const isAll = step.convert !== undefined && step.convert.below.length === 0;
+  return isAll ? step.convert.chain.map(({ path }) => path) : [step.from];
+}
+
+function whereElse(step: Step): string | null {
+  if (step.kind === 'check-image') return `found ${step.image[0]?.path ?? ''} to hold the same`;
+  if (step.kind !== 'copy-image') return null;
+  return step.convert === undefined
+    ? `copied it whole to ${step.to}`
+    : `made ${step.to} of all that it held`;
 }
 
 /** The active layer of a disk is what its mirror kept in step; roles of one disk are given from the top down. */

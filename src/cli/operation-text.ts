@@ -86,8 +86,8 @@ function copyText({ to, how, root, verified }: CopyView): string {
   if (how === null) return `${to}: not whole yet`;
   if (how === 'reflink')
     return `${to}: shares its blocks with the source, so there is nothing to compare`;
-  if (how === 'convert') return `${to}: made by qemu-img, ${verifiedText(verified)}`;
-  return `${to}: root hash ${root ?? 'unknown'}, ${verifiedText(verified)}`;
+  const maker = how === 'convert' ? 'made by qemu-img, ' : '';
+  return `${to}: ${maker}root hash ${root ?? 'unknown'}, ${verifiedText(verified)}`;
 }
 
 /** How a copy was verified, as the end of a sentence. */

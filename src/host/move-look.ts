@@ -13,6 +13,7 @@ import type { Move } from '../plan/move.js';
 import type { Placing } from '../plan/move-places.js';
 import { clusterOf, conversionOf, copiesOf, destinationsOf, placeOf } from '../plan/move-places.js';
 import type { StepOf } from '../plan/step.js';
+import { StateError } from '../std/errors.js';
 import type { MoveRequest } from './ferry-host.js';
 import type { Host } from './host.js';
 import { look } from './look.js';
@@ -105,9 +106,26 @@ async function thereOf(
   for (const disk of disks)
     for (const path of destinationsOf(disk, placing)?.copies.slice(1) ?? []) {
       const file = await host.context.images.identity(path);
-      if (file !== null) found.set(path, file);
+      if (file === null) continue;
+      checkNotLive(host, path);
+      found.set(path, file);
     }
   return found;
+}
+
+/** A base is read and never written; whoever is on it would write to it, now or when he is started. */
+function checkNotLive({ known }: Host, path: string): void {
+  for (const { name, persistent, live } of known.all())
+    for (const { target, source, readonly } of [
+      ...(persistent?.disks ?? []),
+      ...(live?.definition.disks ?? []),
+    ])
+      if (source !== null && localPath(source) === path && !readonly)
+        throw new StateError(
+          'OPERATION_INVALID',
+          `share ${path}: it is the live image of disk '${target}' of domain '${name}', which writes to it; choose another folder, or copy without --share-base`,
+          { next: [`ferry chain ${name}`] },
+        );
 }
 
 async function measuredOf(
@@ -129,7 +147,7 @@ async function measuredOf(
     const read = below.length === 0 ? chain : chain.slice(0, 1);
     const taken = read.reduce((sum, { path }) => sum + takes(path), 0n);
     // A write of one small cluster may take a whole large one.
-    const growth = BigInt(Math.max(1, (clusterSizeBytes ?? 0) / (cluster ?? 1 << 16)));
+    const growth = BigInt(Math.ceil(Math.max(1, (clusterSizeBytes ?? 0) / (cluster ?? 1 << 16))));
     const atMost = below.length === 0 ? (whole ?? taken) : taken * growth;
     found.set(disk.target, whole !== null && whole < atMost ? whole : atMost);
   }

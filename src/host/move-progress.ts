@@ -51,7 +51,7 @@ export function moveProgress(state: MoveState): OperationProgress {
     ? 'done'
     : record.direction === 'back'
       ? 'undoing'
-      : pace.isPaused && at?.kind === 'copy-image'
+      : pace.isPaused && (at?.kind === 'copy-image' || at?.kind === 'check-image')
         ? 'paused'
         : isSwitched && record.plan.offline !== undefined
           ? 'letting the old images go'
@@ -160,6 +160,8 @@ function phaseOf(
   switch (kind) {
     case 'copy-image':
       return at?.report?.phase ?? 'copying';
+    case 'check-image':
+      return 'comparing';
     case 'wait-ready':
     case 'wait-pivot':
       return 'catching up';

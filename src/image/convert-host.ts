@@ -6,9 +6,18 @@ import * as fs from 'node:fs/promises';
 import type { FileIdentity } from '../block/copy.js';
 import { QemuError, StateError, SystemError } from '../std/errors.js';
 import { chainName } from './chain-name.js';
-import type { CompareImages, Compared, Conversion, ConvertFiles, Going } from './convert.js';
+import type {
+  CompareImages,
+  Compared,
+  Conversion,
+  ConvertFiles,
+  Going,
+  StoredFile,
+} from './convert.js';
+import { readBackTarget } from './copy.js';
 import { copyError } from './copy-error.js';
-import { identityOf } from './copy-host.js';
+import type { CopyTool } from './copy-host.js';
+import { HostCopyFiles, identityOf } from './copy-host.js';
 import type { ToolEnd } from './paced-tool.js';
 import { runPaced } from './paced-tool.js';
 import type { Backing, Owner } from './store.js';
@@ -19,10 +28,12 @@ const MEASURE_TIMEOUT_MS = 60_000;
 
 export class HostConvertFiles implements ConvertFiles {
   private readonly qemuImg: string;
+  private readonly tool: CopyTool;
   private readonly owner: Owner | null;
 
-  constructor(qemuImg: string, owner: Owner | null) {
+  constructor(qemuImg: string, tool: CopyTool, owner: Owner | null) {
     this.qemuImg = qemuImg;
+    this.tool = tool;
     this.owner = owner;
   }
 
@@ -62,14 +73,18 @@ export class HostConvertFiles implements ConvertFiles {
         totalBytes,
       });
     let ended = await run('none');
-    const pastCache = !(ended.code !== 0 && isRefusal(ended));
-    if (!pastCache) ended = await run('writeback');
+    if (ended.code !== 0 && isRefusal(ended)) ended = await run('writeback');
     const differs = /mismatch at offset (\d+)/.exec(ended.stdout)?.[1];
-    if (ended.code === 0) return { differsAt: null, pastCache };
-    if (ended.code === 1 && differs !== undefined) return { differsAt: BigInt(differs), pastCache };
+    if (ended.code === 0) return { differsAt: null };
+    if (ended.code === 1 && differs !== undefined) return { differsAt: BigInt(differs) };
     const doing = `compare ${source[0]?.path} with ${target[0]?.path}`;
     if (going.signal.aborted) throw new StateError('OPERATION_ABORTED', `${doing}: canceled`);
     throw new QemuError(`${doing}: ${wordsOf(ended)}`);
+  }
+
+  async readBack(path: string, pieceBytes: number, going: Going): Promise<StoredFile> {
+    await using files = new HostCopyFiles({ from: path, to: path }, this.tool, null);
+    return await readBackTarget(files, pieceBytes, going);
   }
 
   async seal(path: string, like: string): Promise<FileIdentity> {

@@ -2,7 +2,7 @@
 // two chains by what a guest would read from them.
 //
 //   identities of all that is read ── 'begun' ── what an earlier life left is removed ── conversion ── sync
-//     ── comparison with the source ── identities again ── seal
+//     ── comparison with the source, read back ── identities again ── seal
 //
 // Nothing of it can be gone on with: a life that dies in it begins anew. Files are reached through `ConvertFiles` alone, so
 // that the fault enumerators run this very code over a fake.
@@ -12,6 +12,7 @@ import { sameFile } from '../block/copy.js';
 import type { Format } from '../block/layer.js';
 import { StateError, SystemError } from '../std/errors.js';
 import type { CopyReport } from './copying.js';
+import { usualTuning } from './copying.js';
 import type { Backing } from './store.js';
 
 /** How long work on storage goes on. */
@@ -49,8 +50,14 @@ export interface CompareImages extends Going {
 export interface Compared {
   /** Where the first difference is, for a guest; null: there is none. */
   readonly differsAt: bigint | null;
-  /** What was read at the target came from its storage, not from the page cache. */
-  readonly pastCache: boolean;
+}
+
+/** What a file holds on its storage, and how much of that the storage itself gave, by the kernel's accounts. */
+export interface StoredFile {
+  /** As `CopyWhole.root`. */
+  readonly root: string;
+  readonly bytes: number;
+  readonly storageBytes: number;
 }
 
 /** The sources and the target of one conversion. The sources are only read. */
@@ -63,6 +70,8 @@ export interface ConvertFiles {
   /** Writes a new image; nothing of it has to be durable. */
   convert(to: string, conversion: Conversion, going: Going): Promise<void>;
   compare(images: CompareImages): Promise<Compared>;
+  /** Reads a file as it is, in pieces of that length. */
+  readBack(path: string, pieceBytes: number, going: Going): Promise<StoredFile>;
   /** All of the target is durable, its times too, and it belongs to whom the sources belong. */
   seal(path: string, like: string): Promise<FileIdentity>;
 }
@@ -77,7 +86,7 @@ export async function convertFrozen(
   files: ConvertFiles,
   request: ConvertImage,
 ): Promise<CopyWhole> {
-  const { chain, to, below, signal, save, verify } = request;
+  const { chain, to, signal, save } = request;
   const top = chain[0]?.path ?? '';
   const doing = `convert ${top} to ${to}`;
   const before = await identitiesOf(files, chain, doing);
@@ -86,7 +95,7 @@ export async function convertFrozen(
   await save({
     note: 'begun',
     source: before[0] as FileIdentity, // a chain is never empty
-    pieceBytes: 1,
+    pieceBytes,
     totalBytes: Number(totalBytes),
   });
   await files.remove(to);
@@ -94,26 +103,33 @@ export async function convertFrozen(
   throwIfAborted(signal, doing);
   // Durable before it is looked at: the comparison goes past the page cache.
   await files.seal(to, top);
-  const began = performance.now();
-  // qemu-img compares all or nothing, so a sample of it is all of it.
-  const compared =
-    verify === 'none'
-      ? null
-      : await files.compare({ ...request, source: chain, target: [made(request), ...below] });
-  if (compared?.differsAt != null) throw notKept(doing, compared.differsAt);
+  const { root, ...verified } = await verifiedOf(files, request, doing);
   const now = await identitiesOf(files, chain, doing);
   if (!now.every((file, i) => before[i] !== undefined && sameFile(file, before[i])))
     throw notFrozen(doing);
   throwIfAborted(signal, doing);
-  const file = await files.seal(to, top);
-  const verified: CopyVerified = {
-    how: compared === null ? 'none' : 'full',
-    bytes: compared === null ? 0 : Number(totalBytes),
-    storageBytes: compared?.pastCache === true ? Number(totalBytes) : 0,
-    repairedBytes: 0,
-    seconds: (performance.now() - began) / 1000,
-  };
-  return { how: 'convert', root: null, file, verified };
+  return { how: 'convert', root, file: await files.seal(to, top), verified };
+}
+
+const { pieceBytes } = usualTuning;
+
+/** qemu-img compares all or nothing, so a sample of it is all of it. */
+async function verifiedOf(
+  files: ConvertFiles,
+  request: ConvertImage,
+  doing: string,
+): Promise<CopyVerified & { readonly root: string | null }> {
+  const nothing = { bytes: 0, storageBytes: 0, repairedBytes: 0, seconds: 0 };
+  if (request.verify === 'none') return { how: 'none', root: null, ...nothing };
+  const began = performance.now();
+  const target = [made(request), ...request.below];
+  const { differsAt } = await files.compare({ ...request, source: request.chain, target });
+  if (differsAt !== null) throw notKept(doing, differsAt);
+  throwIfAborted(request.signal, doing);
+  // The same file past the cache in the same way: its accounts say whether the comparison came from the storage.
+  const stored = await files.readBack(request.to, pieceBytes, request);
+  const seconds = (performance.now() - began) / 1000;
+  return { how: 'full', repairedBytes: 0, ...stored, seconds };
 }
 
 const made = ({ to, format }: ConvertImage): Backing => ({ path: to, format });

@@ -14,6 +14,7 @@ import type { CopyVerified, CopyWhole, Extent, FileIdentity, Piece } from '../bl
 import { sameFile } from '../block/copy.js';
 import { StateError } from '../std/errors.js';
 import { Checkpoints } from './checkpoints.js';
+import type { Going, StoredFile } from './convert.js';
 import type { CopyFiles, CopyRequest, Copying, Tuning } from './copying.js';
 import { dataOf, progressOf, throwIfAborted, usualTuning } from './copying.js';
 import { inLanes } from './lanes.js';
@@ -255,4 +256,27 @@ export async function rootOfTarget(
 ): Promise<string> {
   const windows = windowsOf(await files.extents('target'), Number(sizeBytes), pieceBytes);
   return rootOf(sizeBytes, await hashesOf(files, windows, signal));
+}
+
+/** What the target holds on its storage, read past the page cache where that lets us. */
+export async function readBackTarget(
+  files: CopyFiles,
+  pieceBytes: number,
+  { signal, limitBytesPerSecond, onProgress }: Going,
+): Promise<StoredFile> {
+  const { sizeBytes } = await files.source();
+  const windows = windowsOf(await files.extents('target'), Number(sizeBytes), pieceBytes);
+  const done = progressOf(windows, 'verifying', onProgress);
+  const pace = new Pace(limitBytesPerSecond);
+  const found: Pick<Piece, 'offset' | 'hash'>[] = [];
+  let storageBytes = 0;
+  await inLanes(files.lanes, windows, async (window) => {
+    await pace.pass(window.dataBytes, signal);
+    signal.throwIfAborted();
+    const read = await files.readBack(window, window.parts);
+    found.push({ offset: window.offset, hash: read.hash });
+    storageBytes += Math.min(read.storageBytes, window.dataBytes);
+    done(window);
+  });
+  return { root: rootOf(sizeBytes, found), bytes: dataOf(windows), storageBytes };
 }

@@ -21,7 +21,7 @@ export interface ToolRun {
   readonly onShare: (share: number) => void;
 }
 
-const lookMs = 50;
+const lookMs = 20;
 
 /**
  * `qemu-img -r` holds one rate for good; this one is asked for again and again, so the process itself is stopped whenever it
@@ -40,7 +40,9 @@ export async function runPaced(
     stop: () => child.kill('SIGSTOP'),
     goOn: () => child.kill('SIGCONT'),
   });
-  const timer = setInterval(() => pacer.look(performance.now()), lookMs);
+  const look = (): void => pacer.look(performance.now());
+  look();
+  const timer = setInterval(look, lookMs);
   const end = (): void => void child.kill('SIGKILL');
   signal.addEventListener('abort', end);
   if (signal.aborted) end();

@@ -30,7 +30,7 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
   const run = (args: readonly string[], timeoutMs = TOOL_TIMEOUT_MS): Promise<string> =>
     runTool(qemuImg, args, timeoutMs);
   const tool = copyTool(qemuImg);
-  const converting = new HostConvertFiles(qemuImg, owner);
+  const converting = new HostConvertFiles(qemuImg, tool, owner);
   const holds = new ImageHolds(qemuImg.replace(/qemu-img$/, 'qemu-io'));
   return {
     stat,

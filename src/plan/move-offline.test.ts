@@ -8,6 +8,7 @@ import { nothingThere } from '../block/facts.js';
 import type { Image } from '../block/layer.js';
 import { findDisk } from '../domain/definition.js';
 import type { Disk } from '../domain/disk.js';
+import type { MoveForm } from '../domain/move-form.js';
 import { asItIs } from '../domain/move-form.js';
 import type { DomainRecord } from '../domain/record.js';
 import { applyChange } from '../domain/record.js';
@@ -220,6 +221,91 @@ const refusals: readonly (readonly [string, Partial<MoveOffline>, RegExp])[] = [
 ];
 
 for (const [what, more, expected] of refusals)
+  test(`refused: ${what}`, () => {
+    const refused = planMoveOffline(request(more));
+    assert.ok(isRefusal(refused));
+    assert.match(messageOf(refused.refusal), expected);
+  });
+
+const form = (more: Partial<MoveForm>): Partial<MoveOffline> => ({ form: { ...asItIs, ...more } });
+const forgotten = { record: { ...record, snapshots: [] }, disks: ['vda'] };
+
+/** `/dst/vda.qcow2` is there, for the base of vda. */
+const shared = (more: Partial<ImageInfo> = {}): Partial<MoveOffline> => ({
+  ...form({ shareBase: true }),
+  files: files('/dst/vda.qcow2', seen('/dst/vda.qcow2', more)),
+  there: new Map([['/dst/vda.qcow2', identity(8)]]),
+});
+
+test('a chain that is flattened is read whole and becomes one image', () => {
+  const { steps, offline } = planned({ ...forgotten, ...form({ flatten: true, format: 'raw' }) });
+  assert.deepEqual(steps.slice(1, -1).map(explainStep), [
+    'flatten /img/vda.snap over /img/vda.qcow2 to /dst/vda.snap (raw)',
+    'let the definition name /dst/vda.snap, if nobody wrote to what was copied',
+  ]);
+  assert.deepEqual(
+    offline?.ways[0]?.to.map(({ format }) => format),
+    ['raw'],
+  );
+});
+
+test('a base that is there is held, compared and named, and never copied, called half a copy or made room for', () => {
+  const plan = planned({ ...shared(), disks: ['vda'], freeBytes: MiB });
+  assert.deepEqual(plan.steps.map(explainStep), [
+    'keep writers off /img/vda.snap, /img/vda.qcow2, /dst/vda.qcow2',
+    'compare /dst/vda.qcow2 with /img/vda.qcow2, which it takes the place of',
+    'copy /img/vda.snap to /dst/vda.snap',
+    'let the definition name /dst/vda.snap, /dst/vda.qcow2, if nobody wrote to what was copied',
+    'let the old images go',
+  ]);
+  assert.deepEqual(
+    rolesOfOffline(plan, 9).map(({ path }) => path),
+    ['/dst/vda.snap'],
+  );
+  const [, check] = plan.steps;
+  assert.ok(check?.kind === 'check-image');
+  assert.deepEqual(check.file, identity(8));
+});
+
+/** [what is wrong, the request, what is said] */
+const badForms: readonly (readonly [string, Partial<MoveOffline>, RegExp])[] = [
+  ['a name for two disks', { name: 'web.qcow2' }, /name of a file, and 2 disks are moved/],
+  ['a raw overlay', form({ format: 'raw' }), /2 images, and a raw image cannot stand on another/],
+  ['odd clusters', form({ clusterSizeBytes: 3n << 16n }), /powers of two from 64K to 2M/],
+  ['small clusters', form({ clusterSizeBytes: 1n << 15n }), /powers of two from 64K to 2M/],
+  ['raw clusters', form({ format: 'raw', clusterSizeBytes: 1n << 16n }), /has no clusters/],
+  ['one image on a base', form({ flatten: true, shareBase: true }), /leave one of the two out/],
+  ['a snapshot of what is flattened', form({ flatten: true }), /snapshot s1 names images of its/],
+  [
+    'internal snapshots',
+    { ...form({ flatten: true }), ...forgotten, files: files(base, seen(base, { snapshots: 1 })) },
+    /holds internal snapshots, which a conversion would lose/,
+  ],
+  ['another size', shared({ virtualSizeBytes: MiB }), /a disk of 1048576 bytes, not of 10485760/],
+  [
+    'another base',
+    shared({ backing: { filename: 'x', format: 'raw' } }),
+    /it stands on \/dst\/x, where the source stands alone/,
+  ],
+  ['an encrypted one', shared({ special: ['encrypted'] }), /it has encrypted/],
+  [
+    'no image at all',
+    { ...shared(), files: files('/dst/vda.qcow2', { ...nothingThere, file }) },
+    /cannot be read as an image of format qcow2/,
+  ],
+  [
+    'the top image in the way',
+    { ...shared(), files: files('/dst/vda.snap', seen(snap)) },
+    /\/dst\/vda\.snap exists already/,
+  ],
+  [
+    'no room for what it becomes',
+    { measured: new Map([['vda', 99n * MiB]]), freeBytes: 100n * MiB },
+    /need 105906176 bytes and 104857600 are free/,
+  ],
+];
+
+for (const [what, more, expected] of badForms)
   test(`refused: ${what}`, () => {
     const refused = planMoveOffline(request(more));
     assert.ok(isRefusal(refused));

@@ -18,7 +18,7 @@ import {
   diskObstacle,
   noDisk,
 } from './move.js';
-import { copiesOf, destinationsOf } from './move-places.js';
+import { copiesOf, destinationsOf, formObstacle } from './move-places.js';
 import { refuse } from './refuse.js';
 import { staleRoles } from './roles.js';
 import { checkSteps, heldShared, sharedOf } from './share-base.js';
@@ -63,6 +63,8 @@ export interface MoveOffline extends Pick<
 
 export function planMoveOffline(request: MoveOffline): Plan | Refusal {
   const { record } = request;
+  const obstacle = formObstacle(request);
+  if (obstacle !== null) return refuse(obstacle);
   const disks: Disk[] = [];
   for (const name of request.disks) {
     const named = record.persistent === null ? null : findDisk(record.persistent, name);

@@ -82,6 +82,8 @@ interface Way {
 export function planMove(request: Move): Plan | Refusal {
   const live = needLive(request.record);
   if (isRefusal(live)) return live;
+  const obstacle = formObstacle(request);
+  if (obstacle !== null) return refuse(obstacle);
   const disks: Disk[] = [];
   for (const name of request.disks) {
     const disk = findDisk(live.definition, name);
@@ -221,8 +223,6 @@ export function checkFolder(request: AtDestination, disks: readonly Disk[]): Err
       'INVALID_ARG',
       `${doing(request)}: no disk named; see 'ferry chain ${request.record.name}'`,
     );
-  const obstacle = formObstacle(request);
-  if (obstacle !== null) return obstacle;
   if (!request.to.startsWith('/'))
     return new RequestError(
       'INVALID_ARG',

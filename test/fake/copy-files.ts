@@ -1,7 +1,15 @@
 // The two files of a copy, over the fake's storage. The first piece holds the header, as that of a real file does.
 
 import type { Extent, FileIdentity } from '../../src/block/copy.js';
-import type { CompareImages, Compared, Conversion, ConvertFiles } from '../../src/image/convert.js';
+import type {
+  CompareImages,
+  Compared,
+  Conversion,
+  ConvertFiles,
+  Going,
+  StoredFile,
+} from '../../src/image/convert.js';
+import { readBackTarget } from '../../src/image/copy.js';
 import type { CopyFiles, ReadBack } from '../../src/image/copying.js';
 import type { Window } from '../../src/image/pieces.js';
 import { emptyHash } from '../../src/image/pieces.js';
@@ -169,9 +177,13 @@ export class FakeConvertFiles implements ConvertFiles {
       const [a, b] = [ours, theirs].map((paths = []) =>
         this.storage.read(paths[0] ?? '', block, paths),
       );
-      if (a !== b) return { differsAt: BigInt(block * blockBytes), pastCache: true };
+      if (a !== b) return { differsAt: BigInt(block * blockBytes) };
     }
-    return { differsAt: null, pastCache: true };
+    return { differsAt: null };
+  }
+
+  async readBack(path: string, pieceBytes: number, going: Going): Promise<StoredFile> {
+    return await readBackTarget(new FakeCopyFiles(this.storage, path, path), pieceBytes, going);
   }
 
   async seal(path: string): Promise<FileIdentity> {

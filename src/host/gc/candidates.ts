@@ -3,7 +3,7 @@
 import { localPath, showSource } from '../../block/layer.js';
 import type { ImageRole } from '../../domain/record.js';
 import type { OperationRecord } from '../../journal/journal.js';
-import type { StepOf } from '../../plan/step.js';
+import type { Step, StepOf } from '../../plan/step.js';
 import type { GcKind } from './types.js';
 
 /** One file, with what is known of how it came to be there. */
@@ -130,13 +130,14 @@ function staleProof(role: ImageRole, left: OperationRecord | null, onlyByName: s
   if (left?.outcome !== 'committed') return nothing;
   const { id, kind, plan, steps } = left;
   const ours = `it was ${role.target} of ${left.domainName} until operation ${id} (${kind}) switched`;
-  const copy = plan.steps.findIndex(
-    (step, i) => step.kind === 'copy-image' && step.from === role.path && steps[i]?.mark === 'done',
+  const at = plan.steps.findIndex(
+    (step, i) => steps[i]?.mark === 'done' && sourcesOf(step).includes(role.path),
   );
-  const copied = plan.steps[copy];
-  if (copied?.kind === 'copy-image') {
-    const where = `operation ${id} copied it whole to ${copied.to} (step ${copy + 1})`;
-    return isProven(left, copy, copied)
+  const step = plan.steps[at];
+  const copied = step === undefined ? null : whereElse(step);
+  if (step !== undefined && copied !== null) {
+    const where = `operation ${id} ${copied} (step ${at + 1})`;
+    return isProven(left, at, step)
       ? { ...nothing, ours, elsewhere: `${where} before the switch` }
       : { ...nothing, ours, doubt: `${where} without reading it back (--verify none)` };
   }
@@ -144,13 +145,11 @@ function staleProof(role: ImageRole, left: OperationRecord | null, onlyByName: s
   return { ...nothing, ours, elsewhere };
 }
 
-/** A reflink shares its blocks with the source: there was nothing to compare. */
-const isProven = (
-  { copies }: OperationRecord,
-  step: number,
-  { verify }: StepOf<'copy-image'>,
-): boolean =>
-  verify !== 'none' || copies.find((copy) => copy.step === step)?.whole?.how === 'reflink';
+/** A reflink shares its blocks with the source: there was nothing to compare. What was taken over was compared. */
+const isProven = ({ copies }: OperationRecord, at: number, step: Step): boolean =>
+  step.kind !== 'copy-image' ||
+  step.verify !== 'none' ||
+  copies.find((copy) => copy.step === at)?.whole?.how === 'reflink';
 
 function mirroredText(left: OperationRecord, role: ImageRole): string | null {
   const { id, plan } = left;
@@ -162,6 +161,22 @@ function mirroredText(left: OperationRecord, role: ImageRole): string | null {
   return epoch === undefined
     ? null
     : `operation ${id} sealed it when its mirror ${showSource(epoch.twin.source)} was equal to it, and brought that one over`;
+}
+
+/** Images whose whole content is elsewhere once the step is done. */
+function sourcesOf(step: Step): readonly string[] {
+  if (step.kind === 'check-image') return step.source.slice(0, 1).map(({ path }) => path);
+  if (step.kind !== 'copy-image') return [];
+  const isAll = step.convert !== undefined && step.convert.below.length === 0;
+  return isAll ? step.convert.chain.map(({ path }) => path) : [step.from];
+}
+
+function whereElse(step: Step): string | null {
+  if (step.kind === 'check-image') return `found ${step.image[0]?.path ?? ''} to hold the same`;
+  if (step.kind !== 'copy-image') return null;
+  return step.convert === undefined
+    ? `copied it whole to ${step.to}`
+    : `made ${step.to} of all that it held`;
 }
 
 /** The active layer of a disk is what its mirror kept in step; roles of one disk are given from the top down. */

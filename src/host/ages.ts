@@ -34,6 +34,7 @@ const keyOf = ({ domain, target, sinceSeconds }: Which): string =>
   `${domain} ${target} ${sinceSeconds}`;
 
 const KEY = 'written';
+const SAVE_MS = 1000;
 
 /** As the journal has them. */
 export async function readCounts(journal: Pick<Journal, 'setting'>): Promise<Counts> {
@@ -91,6 +92,7 @@ export class Ages {
   private counts = new Map<string, Count>();
   private timer: NodeJS.Timeout | null = null;
   private saved = '[]';
+  private isClosed = false;
 
   constructor(host: Host) {
     this.host = host;
@@ -117,6 +119,7 @@ export class Ages {
   }
 
   close(): void {
+    this.isClosed = true;
     if (this.timer !== null) clearInterval(this.timer);
   }
 
@@ -148,7 +151,7 @@ export class Ages {
     await this.save();
   }
 
-  /** Called in the commit that made it so; while a guest stands still in a pivot, what it has written does not grow. */
+  /** Called in the commit that made it so. */
   private told({ domain, before, after, changes }: Told): void {
     let isNew = false;
     for (const { change } of changes)
@@ -158,7 +161,10 @@ export class Ages {
       for (const [key, count] of this.counts)
         if (count.domain === domain)
           this.counts.set(key, withLife(was === null ? count : afterLife(count), is));
-    if (isNew || was !== is) void this.look(domain).then(async () => await this.save());
+    if (!isNew && was === is) return;
+    // Behind the command that lets a guest go on which stands still in a pivot; and not with an fsync in its pause.
+    setImmediate(() => void this.look(domain));
+    setTimeout(() => void this.save(), SAVE_MS).unref();
   }
 
   /** Whether it is one that was not there yet. */
@@ -175,7 +181,7 @@ export class Ages {
     const wanted = new Set(this.host.known.roles().map(keyOf));
     for (const key of this.counts.keys()) if (!wanted.has(key)) this.counts.delete(key);
     const text = printed(this.counts);
-    if (text === this.saved) return;
+    if (text === this.saved || this.isClosed) return;
     this.saved = text;
     await this.host.known.journal.putSetting(KEY, text).catch((error: unknown) => {
       this.saved = '';

@@ -8,8 +8,8 @@ import { keptUntilMs, readFates, writeFates } from './fates.js';
 import { deleteSource } from './gc/source.js';
 import type { Host } from './host.js';
 
-/** More than the journal keeps. */
-const ALL = 1_000_000;
+/** As many moves as are remembered at most. */
+const KEPT = 1000;
 /** Something else goes on about the domain, or the last try failed. */
 const AGAIN_MS = 10_000;
 
@@ -48,9 +48,15 @@ export class Sources {
 
   /** A move has ended: what was to go with its end goes now. Never rejects. */
   async ended(move: OperationRecord): Promise<void> {
-    if (move.kind !== 'move' || move.outcome !== 'committed') return;
+    if (!isOver(move)) return;
     this.note(move);
     await this.attempt(move.id);
+    const keepSeconds = move.plan.source?.keepSeconds ?? null;
+    // What is left to do is found by it, when the move is one of many.
+    if (this.due.has(move.id) && !this.fates.has(move.id))
+      await this.put(move.id, { keepSeconds, fromMs: null }).catch((error: unknown) =>
+        this.host.log.warn({ operation: move.id, error: messageOf(error) }, 'a source is kept'),
+      );
   }
 
   /** Durable when it resolves. */
@@ -70,24 +76,20 @@ export class Sources {
   }
 
   private async put(id: number, fate: SaidFate): Promise<void> {
-    const next = new Map(this.fates).set(id, fate);
+    // The oldest first: the journal forgets those moves too.
+    const next = new Map([...this.fates].slice(-KEPT)).set(id, fate);
     await writeFates(this.host.known.journal, next);
     this.fates = next;
   }
 
-  /** Those that a former daemon knew of. */
+  /** Those that a former daemon knew of, and moves that ended just before it did. */
   private async findAll(): Promise<void> {
-    const { journal } = this.host.known;
-    const all = await journal.operations({ limit: ALL });
-    for (const { id, kind, outcome } of all) {
-      if (kind !== 'move' || outcome !== 'committed' || this.fates.get(id) === 'over') continue;
-      const move = await journal.operation(id);
-      if (move !== null) this.note(move);
-      // The daemon has guests to see to meanwhile.
-      await new Promise((resolve) => setImmediate(resolve));
+    const said = [...this.fates].flatMap(([id, fate]) => (fate === 'over' ? [] : [id]));
+    for (const id of said) {
+      const move = await this.host.known.journal.operation(id);
+      if (move !== null && isOver(move)) this.note(move);
     }
-    const forgotten = [...this.fates.keys()].filter((id) => all.every((one) => one.id !== id));
-    for (const id of forgotten) this.fates.delete(id);
+    for (const move of this.host.operations.all()) if (isOver(move)) this.note(move);
   }
 
   private async lookAtDue(): Promise<void> {
@@ -115,3 +117,6 @@ export class Sources {
     }
   }
 }
+
+const isOver = ({ kind, outcome }: OperationRecord): boolean =>
+  kind === 'move' && outcome === 'committed';

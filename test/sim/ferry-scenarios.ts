@@ -33,7 +33,9 @@ import { present } from '../../src/std/assert.js';
 import { NeedsOperatorError } from '../../src/std/errors.js';
 import { planRotate } from '../../src/plan/rotate.js';
 import { openMoves } from '../../src/host/owed.js';
+import { withFate } from '../../src/plan/source.js';
 import { FerryBench, sizeBytes, uuid } from './ferry-bench.js';
+import { checkDeleted, planDelete } from './source.js';
 
 const one = ['vda'] as const;
 const three = ['vda', 'vdb', 'vdc'] as const;
@@ -44,14 +46,16 @@ type Off = 'off' | 'owed' | 'moving';
 export interface Scenario {
   readonly name: string;
   readonly targets: readonly string[];
-  /** A snapshot taken before, or only the files for one made by hand. */
-  readonly before: Kind | 'files' | Off | null;
+  /** A snapshot taken before, only the files for one made by hand, or a move that has ended. */
+  readonly before: Kind | 'files' | 'moved' | Off | null;
   readonly plan: (bench: FerryBench) => Promise<Plan | Refusal>;
   readonly reflinks?: true;
   /** What is below the top images is at the destination before. */
   readonly isShared?: true;
   /** It is about a domain that is off, before and after it. */
   readonly isOffline?: true;
+  /** What has to hold once it was committed. */
+  readonly done?: (bench: FerryBench) => Promise<void>;
 }
 
 const end =
@@ -140,6 +144,13 @@ export const scenarios: readonly Scenario[] = [
     plan: async (bench) => await moveOffline(bench, { ...asItIs, flatten: true }),
     isOffline: true,
   },
+  {
+    name: 'delete the source of 2 moved disks',
+    targets: ['vda', 'vdb'],
+    before: 'moved',
+    plan: planDelete,
+    done: checkDeleted,
+  },
   { name: 'move 1 disk by reflink', targets: one, before: null, plan: planTheMove, reflinks: true },
 ];
 
@@ -150,6 +161,11 @@ export async function prepared(scenario: Scenario): Promise<FerryBench> {
   bench.storage.reflinks = reflinks;
   if (before === 'off' || before === 'owed' || before === 'moving')
     return await turnedOff(bench, targets, before);
+  if (before === 'moved') {
+    const fate = { keepSeconds: 0, shared: true };
+    await bench.perform(async () => withFate(await planTheMove(bench), fate));
+    return bench;
+  }
   if (before === 'files' || before === 'reuse') await makeByHand(bench);
   if (before === null && isShared) await shareBases(bench);
   if (before === null || before === 'files') return bench;

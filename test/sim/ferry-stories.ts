@@ -48,6 +48,7 @@ export async function story(
   bench.striker = new Striker();
   if (!bench.qemu.alive) await bench.stop();
   await checkFiles(bench, then);
+  if (told.outcome === 'committed') await scenario.done?.(bench);
   if (bench.qemu.alive) {
     await checkRunning(bench);
     if (told.outcome === 'nothing' || told.outcome === 'rolled-back')
@@ -113,7 +114,7 @@ async function startAgain(bench: FerryBench): Promise<void> {
 const preparations = ({ before: kind }: Scenario): number =>
   kind === null || kind === 'files'
     ? 0
-    : { plain: 1, mirrored: 1, reuse: 1, owed: 2, off: 1, moving: 2 }[kind];
+    : { plain: 1, mirrored: 1, moved: 1, reuse: 1, owed: 2, off: 1, moving: 2 }[kind];
 
 /** A first run, or whatever the daemon finds open when it starts or when a person says go on. */
 async function go(bench: FerryBench, scenario: Scenario, begin: boolean): Promise<void> {
@@ -145,6 +146,7 @@ export async function deathStory(
   if (bench.qemu.alive) bench.kill();
   await bench.stop();
   await checkFiles(bench, then);
+  if (told.outcome === 'committed') await scenario.done?.(bench);
   await checkStopped(bench);
   assert.equal(bench.qemu.alive, false);
   return { ...told, calls };

@@ -9,7 +9,7 @@ import { qcow2Header } from '../../../../test/lib/qcow2.js';
 import type { Definition } from '../../../domain/definition.js';
 import type { Change, ImageRole } from '../../../domain/record.js';
 import { MemoryJournal } from '../../../journal/memory.js';
-import type { Plan, Step } from '../../../plan/step.js';
+import type { ImageFile, Plan, Step, StepOf } from '../../../plan/step.js';
 import { disk } from '../../doctor/testing/facts.js';
 import { judgeAll } from '../judge.js';
 import { lookForGarbage } from '../look.js';
@@ -111,7 +111,11 @@ export class History {
     };
   }
 
-  copy(from: string, to: string): Step {
+  file(name: string): ImageFile {
+    return { path: this.at(name), format: 'qcow2' };
+  }
+
+  copy(from: string, to: string): StepOf<'copy-image'> {
     return {
       kind: 'copy-image',
       from: this.at(from),

@@ -49,7 +49,8 @@ export class HostConvertFiles implements ConvertFiles {
   async begin(path: string): Promise<void> {
     // The same file: QEMU's lock would tell of a qemu-img of another life that still writes to it.
     try {
-      await fs.writeFile(path, '');
+      // Nobody may read what its source is kept from him; `seal` says who may.
+      await fs.writeFile(path, '', { mode: 0o600 });
       await syncFile(path);
     } catch (error) {
       const code = error instanceof Error && 'code' in error ? String(error.code) : null;

@@ -102,7 +102,11 @@ test('moves that cannot work are refused with what to do, and nothing is touched
         2,
         /no such folder; create it or mount the storage/,
       ],
-      [['vda', '--to', join(lab.directory, 'taken.qcow2')], 2, /is not a folder/],
+      [
+        ['vda', '--to', join(lab.directory, 'taken.qcow2')],
+        2,
+        /taken\.qcow2 exists already and is not overwritten/,
+      ],
       [['vda', '--to', join(lab.directory, 'c')], 2, /exists already and is not overwritten/],
       [['vda', '--to', lab.a], 2, /exists already and is not overwritten/],
       [['vdx', '--to', lab.b], 2, /vdx/],

@@ -111,7 +111,8 @@ function amountOf(
       doneBytes: doneOf(copies),
       totalBytes: totalOf(copies) ?? at.report?.totalBytes ?? 0n,
     };
-  return at?.report ?? { doneBytes: 0n, totalBytes: 0n };
+  const { doneBytes = 0n, totalBytes = 0n } = at?.report ?? {};
+  return { doneBytes, totalBytes };
 }
 
 function percentOf({ isDone, isSwitched }: Whole, copies: readonly CopyProgress[]): number {

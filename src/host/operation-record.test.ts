@@ -151,6 +151,8 @@ test('a move of two disks is as far as their bytes are, and each disk as far as 
     [verifying.phase, verifying.percent, verifying.doneBytes, verifying.totalBytes],
     ['verifying', 84, 150n, 300n],
   );
+  const comparing = moveProgress({ ...state, at: { ...at, kind: 'check-image', report } });
+  assert.deepEqual([comparing.phase, comparing.doneBytes], ['comparing', 150n]);
   const paused = moveProgress({ ...state, pace: { ...pace, isPaused: true } });
   assert.equal(paused.phase, 'paused');
 });

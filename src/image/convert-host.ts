@@ -4,7 +4,7 @@
 import * as fs from 'node:fs/promises';
 
 import type { FileIdentity } from '../block/copy.js';
-import { QemuError, StateError, SystemError } from '../std/errors.js';
+import { QemuError, StateError, SystemError, messageOf } from '../std/errors.js';
 import { chainName } from './chain-name.js';
 import type {
   CompareImages,
@@ -46,8 +46,17 @@ export class HostConvertFiles implements ConvertFiles {
     return found.reduce((sum, bytes) => sum + bytes, 0n);
   }
 
-  async remove(path: string): Promise<void> {
-    await fs.rm(path, { force: true });
+  async begin(path: string): Promise<void> {
+    // The same file: QEMU's lock would tell of a qemu-img of another life that still writes to it.
+    try {
+      // Nobody may read what its source is kept from him; `seal` says who may.
+      await fs.writeFile(path, '', { mode: 0o600 });
+      await syncFile(path);
+    } catch (error) {
+      const code = error instanceof Error && 'code' in error ? String(error.code) : null;
+      const trouble = { side: 'target', doing: 'write', code, message: messageOf(error) } as const;
+      throw copyError({ from: 'an image', to: path }, trouble, error);
+    }
   }
 
   async convert(to: string, conversion: Conversion, going: Going): Promise<void> {

@@ -1,7 +1,7 @@
 // An image made from a frozen one by qemu-img: another format, another cluster size, a chain in one. And the comparison of
 // two chains by what a guest would read from them.
 //
-//   identities of all that is read ── 'begun' ── what an earlier life left is removed ── conversion ── sync
+//   identities of all that is read ── an empty target ── 'begun' ── conversion ── sync
 //     ── comparison with the source, read back ── identities again ── seal
 //
 // Nothing of it can be gone on with: a life that dies in it begins anew. Files are reached through `ConvertFiles` alone, so
@@ -66,7 +66,8 @@ export interface ConvertFiles {
   identity(path: string): Promise<FileIdentity | null>;
   /** What these images take on their storage. */
   dataBytes(chain: readonly Backing[]): Promise<bigint>;
-  remove(path: string): Promise<void>;
+  /** An empty file that is durable, in place of whatever was there. */
+  begin(path: string): Promise<void>;
   /** Writes a new image; nothing of it has to be durable. */
   convert(to: string, conversion: Conversion, going: Going): Promise<void>;
   compare(images: CompareImages): Promise<Compared>;
@@ -92,18 +93,19 @@ export async function convertFrozen(
   const before = await identitiesOf(files, chain, doing);
   const totalBytes = await files.dataBytes(chain);
   throwIfAborted(signal, doing);
+  // Before it is said that it was begun: who comes later and finds nothing there knows that the storage is away.
+  await files.begin(to);
   await save({
     note: 'begun',
     source: before[0] as FileIdentity, // a chain is never empty
     pieceBytes,
     totalBytes: Number(totalBytes),
   });
-  await files.remove(to);
   await files.convert(to, request, request);
   throwIfAborted(signal, doing);
   // Durable before it is looked at: the comparison goes past the page cache.
   await files.seal(to, top);
-  const { root, ...verified } = await verifiedOf(files, request, doing);
+  const { root, ...verified } = await verifiedOf(files, request, totalBytes, doing);
   const now = await identitiesOf(files, chain, doing);
   if (!now.every((file, i) => before[i] !== undefined && sameFile(file, before[i])))
     throw notFrozen(doing);
@@ -117,20 +119,33 @@ const { pieceBytes } = usualTuning;
 async function verifiedOf(
   files: ConvertFiles,
   request: ConvertImage,
+  totalBytes: bigint,
   doing: string,
 ): Promise<CopyVerified & { readonly root: string | null }> {
   const nothing = { bytes: 0, storageBytes: 0, repairedBytes: 0, seconds: 0 };
   if (request.verify === 'none') return { how: 'none', root: null, ...nothing };
   const began = performance.now();
   const target = [made(request), ...request.below];
-  const { differsAt } = await files.compare({ ...request, source: request.chain, target });
+  const half = halvesOf(request, totalBytes);
+  const source = request.chain;
+  const { differsAt } = await files.compare({ ...request, ...half(0n), source, target });
   if (differsAt !== null) throw notKept(doing, differsAt);
   throwIfAborted(request.signal, doing);
   // The same file past the cache in the same way: its accounts say whether the comparison came from the storage.
-  const stored = await files.readBack(request.to, pieceBytes, request);
+  const stored = await files.readBack(request.to, pieceBytes, { ...request, ...half(1n) });
   const seconds = (performance.now() - began) / 1000;
   return { how: 'full', repairedBytes: 0, ...stored, seconds };
 }
+
+/** Two passes that are one of so many bytes for whoever watches. */
+const halvesOf =
+  ({ onProgress }: Going, bytes: bigint) =>
+  (before: 0n | 1n): Pick<Going, 'onProgress'> => ({
+    onProgress: ({ phase, doneBytes, totalBytes }) => {
+      const half = totalBytes === 0n ? 0n : (bytes * doneBytes) / totalBytes / 2n;
+      onProgress({ phase, doneBytes: (bytes * before) / 2n + half, totalBytes: bytes });
+    },
+  });
 
 const made = ({ to, format }: ConvertImage): Backing => ({ path: to, format });
 

@@ -144,13 +144,16 @@ export class FakeConvertFiles implements ConvertFiles {
     return images.reduce((sum, image) => sum + BigInt((image?.blocks.size ?? 0) * blockBytes), 0n);
   }
 
-  async remove(path: string): Promise<void> {
+  async begin(path: string): Promise<void> {
     await this.storage.remove(path);
+    await this.storage.create({ path, format: 'raw', sizeBytes: 0n, backing: null });
+    await this.storage.sync(path);
   }
 
   async convert(to: string, { chain, format, clusterSizeBytes, below }: Conversion): Promise<void> {
     const paths = chain.map(({ path }) => path);
     const top = present(this.storage.files.get(paths[0] ?? ''), 'the source is there');
+    await this.storage.remove(to);
     await this.storage.create({
       path: to,
       format,

@@ -105,7 +105,7 @@ test('moves that cannot work are refused with what to do, and nothing is touched
       [
         ['vda', '--to', join(lab.directory, 'taken.qcow2')],
         2,
-        /taken\.qcow2 exists already and is not/,
+        /taken\.qcow2 exists already and is not overwritten/,
       ],
       [['vda', '--to', join(lab.directory, 'c')], 2, /exists already and is not overwritten/],
       [['vda', '--to', lab.a], 2, /exists already and is not overwritten/],

@@ -123,12 +123,11 @@ export const scenarios: readonly Scenario[] = [
   },
   { name: 'move 1 disk, quiesced and trimmed', targets: one, before: null, plan: planQuiesced },
   { name: 'move 1 disk, held until its time', targets: one, before: null, plan: planHeld },
-  { name: 'move 1 disk, flattened', targets: one, before: null, plan: planForm({ flatten: true }) },
   {
-    name: 'move 1 disk as raw, the overlay elsewhere',
-    targets: ['vdb'],
+    name: 'move 1 disk, flattened to raw, the overlay elsewhere',
+    targets: one,
     before: null,
-    plan: planForm({ format: 'raw', overlayDir: '/spare' }),
+    plan: planForm({ flatten: true, format: 'raw', overlayDir: '/spare' }),
   },
   {
     name: 'move 1 disk of two layers onto bases that are there',

@@ -6,7 +6,7 @@ import type { TestContext } from 'node:test';
 import { test } from 'node:test';
 
 import type { Change } from '../../domain/record.js';
-import type { Step } from '../../plan/step.js';
+import type { Step, StepOf } from '../../plan/step.js';
 import { choose } from './gc.js';
 import { History } from './testing/history.js';
 import type { GcFate } from './types.js';
@@ -23,13 +23,22 @@ async function dropped(history: History, existed = false): Promise<void> {
 }
 
 /** A move from `old` to `live.qcow2`, by way of the overlay `old.move`. */
-async function moved(history: History, more: readonly Change[] = []): Promise<void> {
+async function moved(
+  history: History,
+  more: readonly Change[] = [],
+  how: (step: StepOf<'copy-image'>) => StepOf<'copy-image'> = (step) => step,
+  besides: readonly Step[] = [],
+): Promise<void> {
   await history.image('old');
   await history.image('old.move', 'old');
-  const steps = [history.create('old.move'), history.copy('old', 'live.qcow2'), pivot];
+  const copy = how(history.copy('old', 'live.qcow2'));
+  const steps = [history.create('old.move'), ...besides, copy, pivot];
   const roles = [history.role('old.move', 'stale'), history.role('old', 'stale'), ...more];
-  await history.ended('move', steps, { 2: roles });
+  await history.ended('move', steps, { [steps.length - 1]: roles });
 }
+
+/** A conversion into one image, of whatever chain. */
+const one = { format: 'qcow2', clusterSizeBytes: null, below: [] } as const;
 
 /** [what is so, how it came to be, the file, its fate, what is said against it] */
 type Row = readonly [
@@ -210,6 +219,49 @@ const rows: readonly Row[] = [
     'other',
     'kept',
     /nothing shows that what it holds is elsewhere as well/,
+  ],
+  [
+    'a former base whose chain was flattened',
+    async (h) => {
+      await h.image('other');
+      await moved(h, [h.role('other', 'stale')], (step) => ({
+        ...step,
+        convert: { ...one, chain: [h.file('old'), h.file('other')] },
+      }));
+    },
+    'other',
+    'by-name',
+    /kept until somebody names it/,
+  ],
+  [
+    'a former base that stays one, its top made anew',
+    async (h) => {
+      await h.image('other');
+      await moved(h, [h.role('other', 'stale')], (step) => ({
+        ...step,
+        convert: { ...one, chain: [h.file('old'), h.file('other')], below: [h.file('live.qcow2')] },
+      }));
+    },
+    'other',
+    'kept',
+    /nothing shows that what it holds is elsewhere as well/,
+  ],
+  [
+    'a former base whose twin was compared and taken over',
+    async (h) => {
+      await h.image('other');
+      await moved(h, [h.role('other', 'stale')], undefined, [
+        {
+          kind: 'check-image',
+          source: [h.file('other')],
+          image: [h.file('live.qcow2')],
+          file: { inode: 1n, sizeBytes: 1n, mtimeNs: 1n },
+        },
+      ]);
+    },
+    'other',
+    'by-name',
+    /kept until somebody names it/,
   ],
   [
     'what a rollback left',

@@ -238,7 +238,8 @@ export class Watchers {
       disks: new Map(disks),
       // What moves by itself is no change of what was asked for.
       limitBytesPerSecond: pace.auto == null ? pace.limitBytesPerSecond : null,
-      isPaused: pace.isPaused,
+      // While a base is compared no copy goes on, and that says nothing of how they will.
+      isPaused: pace.isPaused || at?.kind === 'check-image',
     });
     const isCopying = at?.kind === 'copy-image';
     if (isCopying) await pacing.step(host, id, watch, atMs);

@@ -96,7 +96,8 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
     const file = await images.identity(step.to);
     const saved = await context.saved();
     // What was durable does not go away by a crash: another storage is at its place, or none (a mount that failed).
-    const isAway = file === null && saved !== null && saved.pieces.length > 0;
+    const wasThere = saved !== null && (saved.pieces.length > 0 || step.convert !== undefined);
+    const isAway = file === null && wasThere;
     if (isAway && context.direction === 'forward') throw vanished(step);
     if (file === null) return 'absent';
     const whole = saved?.whole;

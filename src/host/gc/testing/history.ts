@@ -10,7 +10,7 @@ import type { VerifyMode } from '../../../block/copy.js';
 import type { Definition } from '../../../domain/definition.js';
 import type { Change, ImageRole } from '../../../domain/record.js';
 import { MemoryJournal } from '../../../journal/memory.js';
-import type { Plan, Step } from '../../../plan/step.js';
+import type { ImageFile, Plan, Step, StepOf } from '../../../plan/step.js';
 import { disk } from '../../doctor/testing/facts.js';
 import { judgeAll } from '../judge.js';
 import { lookForGarbage } from '../look.js';
@@ -115,7 +115,11 @@ export class History {
     };
   }
 
-  copy(from: string, to: string, verify: VerifyMode = 'full'): Step {
+  file(name: string): ImageFile {
+    return { path: this.at(name), format: 'qcow2' };
+  }
+
+  copy(from: string, to: string, verify: VerifyMode = 'full'): StepOf<'copy-image'> {
     return {
       kind: 'copy-image',
       from: this.at(from),

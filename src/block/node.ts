@@ -41,6 +41,8 @@ interface FormatOptions {
   readonly cache?: CacheOptions;
   readonly discard?: 'ignore' | 'unmap';
   readonly 'detect-zeroes'?: 'off' | 'on' | 'unmap';
+  /** Raw only: what of a longer device is the image. */
+  readonly size?: bigint;
   /** A node name; null: nothing below, whatever the header says. Not given: QEMU follows the header. */
   readonly backing?: string | null;
 }
@@ -68,6 +70,8 @@ export interface NodeOptions {
   readonly readOnly: boolean;
   /** Node name of the image below; null: nothing below; undefined: follow the header (raw images have none). */
   readonly backing: string | null | undefined;
+  /** Of a raw image on something that may be longer than it. Left out: all of it is the image. */
+  readonly sizeBytes?: bigint;
 }
 
 /** `<driver cache=>` in QEMU's terms; the third, whether the guest sees a write cache, belongs to the device. */
@@ -126,6 +130,9 @@ function formatOptions(layer: Layer, options: NodeOptions): FormatOptions {
     ...(cache === null ? {} : { cache: cacheModes[cache] }),
     ...(discard === null ? {} : { discard }),
     ...(detectZeroes === null ? {} : { 'detect-zeroes': detectZeroes }),
+    ...(options.sizeBytes === undefined || layer.format !== 'raw'
+      ? {}
+      : { size: options.sizeBytes }),
     // Only drivers with a header know `backing`; raw refuses even null.
     ...(options.backing === undefined || layer.format === 'raw'
       ? {}

@@ -1,12 +1,12 @@
 // The move of disks: planned for a person to look at, applied, or both in one.
 
-import { resolve } from 'node:path';
-
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 
 import type { VerifyMode } from '../block/copy.js';
 import { verifyModes } from '../block/copy.js';
+import type { MoveStrategy } from '../block/destination.js';
+import { absoluteDestination, moveStrategies } from '../block/destination.js';
 import type { DiskView, MoveRequest, OperationView } from '../host/ferry-host.js';
 import { defaultRotateBytes } from '../host/ferry-host.js';
 import type { PivotWhen } from '../domain/pivot-when.js';
@@ -87,6 +87,7 @@ Examples:
 
 interface RequestOptions {
   readonly to: string;
+  readonly strategy: MoveStrategy;
   readonly rotate?: bigint | 'off';
   readonly bandwidth?: bigint;
   readonly verify: VerifyMode;
@@ -98,7 +99,18 @@ const withRequest = (command: Command): Command =>
   command
     .argument('<domain>', 'name, UUID or id')
     .argument('<disk...>', 'disks to move together: their targets, or the paths of their images')
-    .requiredOption('--to <dir>', 'directory on the other storage; file names are kept')
+    .requiredOption(
+      '--to <place>',
+      'directory on the other storage, where file names are kept; or, for one disk, block:/dev/…',
+    )
+    .addOption(
+      new Option(
+        '--strategy <how>',
+        'overlay: what is frozen is copied as files, and a death of QEMU costs what changed; full: QEMU mirrors all of the disk into one image, and starts over after such a death; auto: overlay where it can be made',
+      )
+        .choices(moveStrategies)
+        .default('auto'),
+    )
     .option(
       '--rotate <size>',
       'size of the live layer above which a fresh one goes on top of it, so that a crash costs no more (256M, 4G, off; default: 1G)',
@@ -124,14 +136,15 @@ async function requestOf(
   session: Session,
   domain: string,
   disks: readonly string[],
-  { to, rotate, bandwidth: limit, verify, pivot, quiesce = false }: RequestOptions,
+  { to, strategy, rotate, bandwidth: limit, verify, pivot, quiesce = false }: RequestOptions,
 ): Promise<{ readonly before: readonly DiskView[]; readonly request: MoveRequest }> {
   const before = await session.client.chain(domain);
   return {
     before,
     request: {
       disks: disks.map((disk) => findDisk({ name: domain }, before, disk).target),
-      to: resolve(to),
+      to: absoluteDestination(to),
+      strategy,
       rotateBytes: rotate === 'off' ? null : (rotate ?? defaultRotateBytes),
       bytesPerSecond: limit ?? null,
       verify,

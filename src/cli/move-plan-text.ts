@@ -41,7 +41,7 @@ function diskLines({ target, before, after }: MovePlan['disks'][number]): readon
   const rows = before.map(({ path, format, actualSizeBytes }, i) => [
     `  ${i === 0 ? target : ' '.repeat(target.length)}  ${i === 0 ? 'live' : 'over'}`,
     `${path} (${format}, ${humanBytes(actualSizeBytes)})`,
-    `→ ${after[i]?.path ?? '?'}`,
+    after[i] === undefined ? '' : `→ ${after[i].path}`,
   ]);
   return aligned(rows);
 }
@@ -52,7 +52,9 @@ const verifyTexts: Readonly<Record<MovePlan['verify']['how'], string>> = {
   none: 'nothing: the copies are not verified',
 };
 
-function verifyText({ verify: { how, readBackBytes } }: MovePlan): string {
+function verifyText({ strategy, verify: { how, readBackBytes } }: MovePlan): string {
+  if (strategy.name === 'full-mirror')
+    return 'nothing: QEMU copies, and tells no hash of what it read';
   return how === 'none' ? verifyTexts.none : `${humanBytes(readBackBytes)}: ${verifyTexts[how]}`;
 }
 

@@ -2,6 +2,7 @@
 // but for bigint (written as decimal strings on the wire). Errors are thrown as `std/errors` has them.
 
 import type { VerifyMode } from '../block/copy.js';
+import type { MoveStrategy } from '../block/destination.js';
 import type { MirrorRecord } from '../domain/record.js';
 import type { DoctorReport } from './doctor/types.js';
 import type { GcRemoved, GcReport } from './gc/types.js';
@@ -277,8 +278,9 @@ export const defaultRotateBytes = 1n << 30n;
 
 export interface MoveRequest {
   readonly disks: readonly string[];
-  /** Directory on the other storage; file names are kept. */
+  /** Directory on the other storage, where file names are kept; or one disk's place that is no file: `block:/dev/…`. */
   readonly to: string;
+  readonly strategy: MoveStrategy;
   /** Size of the live layer above which an epoch goes on top of it, so that a death costs less than that; null: never. */
   readonly rotateBytes: bigint | null;
   /** What each copy of a frozen image may read in a second; null: no limit. */

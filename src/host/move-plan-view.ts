@@ -9,8 +9,8 @@ export interface MovePlan {
   readonly domainName: string;
   readonly to: string;
   readonly strategy: {
-    /** `offline-copy`: of a domain that is shut off, so there is no guest to pause or to keep up with. */
-    readonly name: 'mirrored-snapshot' | 'offline-copy';
+    /** `full-mirror`: QEMU copies each disk into one image. `offline-copy`: of a domain that is shut off, so there is no guest to pause or to keep up with. */
+    readonly name: 'mirrored-snapshot' | 'full-mirror' | 'offline-copy';
     readonly why: string;
   };
   /** When it switches, once it is in step: `auto` (at once), `manual`, `at TIME`, `when LAG`. */
@@ -44,7 +44,7 @@ export interface MovePlan {
 
 export interface PlannedDisk {
   readonly target: string;
-  /** Active first, as is `after`. */
+  /** Active first, as is `after`; that one has a single image where the chain becomes one. */
   readonly before: readonly {
     readonly path: string;
     readonly format: string;

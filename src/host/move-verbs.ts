@@ -16,9 +16,8 @@ import { look, sizesOf } from './look.js';
 import type { MovePlan, World } from './move-plan.js';
 import { changesOf, describeMove, hashOf, worldOf } from './move-plan.js';
 import { lookOffline } from './move-offline.js';
-import { checkAgent } from './agent-check.js';
-import { checkPivot } from './pivot-verbs.js';
-import { checkTargets } from './targets.js';
+import { checkReady } from './move-ready.js';
+import { checkOfflinePlace, lookFull, placeOf, whyFull } from './move-full.js';
 
 /** How many plans are kept; the oldest go first. */
 const KEPT = 100;
@@ -101,15 +100,19 @@ export interface LookedAt {
 /** @throws what stands in the way of any operation on these disks. */
 async function lookAround(host: Host, record: DomainRecord, asked: MoveRequest): Promise<LookedAt> {
   await checkNoneWaits(host, record.uuid);
-  const request = { ...asked, to: posix.normalize(asked.to).replace(/(.)\/$/, '$1') };
+  const place = placeOf(record, asked);
+  const to = place.kind === 'folder' ? posix.normalize(asked.to).replace(/(.)\/$/, '$1') : asked.to;
+  const request = { ...asked, to };
+  const lookAtFolder = async (paths: readonly string[]): Promise<Destination> =>
+    await lookAtDestination(host, request.to, paths);
   const { live } = record;
-  if (live === null)
-    return await lookOffline(
-      host,
-      record,
-      request,
-      async (paths) => await lookAtDestination(host, request.to, paths),
-    );
+  if (live === null) {
+    checkOfflinePlace(record, request, place);
+    return await lookOffline(host, record, request, lookAtFolder);
+  }
+  const why = whyFull(record, request, place);
+  if (why !== null)
+    return await lookFull(host, record, request, { live, place, why, lookAtFolder });
   const move = await lookOnline(host, record, live, request);
   return {
     plan: () => planMove(move),
@@ -124,9 +127,7 @@ async function lookOnline(
   live: LiveRecord,
   request: MoveRequest,
 ): Promise<Move> {
-  checkPivot(host, request.pivot);
-  if (request.quiesce) await checkAgent(host, record);
-  await checkTargets(host.context.images, record, 'move');
+  await checkReady(host, record, request);
   const { to } = request;
   const stamp = String(host.nowSeconds);
   const disks = request.disks.flatMap((name) => findDisk(live.definition, name) ?? []);

@@ -11,6 +11,7 @@ import { BusyError, QemuError, SystemError, messageOf } from '../std/errors.js';
 import { copyFrozen, rootOfTarget } from './copy.js';
 import type { CopyTool } from './copy-host.js';
 import { HostCopyFiles, identityOf } from './copy-host.js';
+import { deviceInfo } from './device.js';
 import { dataExtents } from './extents.js';
 import { ImageHolds } from './hold.js';
 import { readRate, writeRate } from './rates.js';
@@ -29,6 +30,7 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
   const holds = new ImageHolds(qemuImg.replace(/qemu-img$/, 'qemu-io'));
   return {
     stat,
+    device: deviceInfo,
     info: (path, format) => info(run, path, format),
     create: async (image) => {
       await create(run, image);

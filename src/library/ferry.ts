@@ -1,6 +1,7 @@
 // A running ferryd, for programs: its verbs, its errors by what the caller may do, its streams as async iterations.
 
 import { join, resolve } from 'node:path';
+import { absoluteDestination } from '../block/destination.js';
 
 import type { DoctorReport } from '../host/doctor/types.js';
 import type {
@@ -224,7 +225,11 @@ function moveVerbs(client: FerryClient): Pick<Ferry, 'planMove' | 'apply' | 'mov
 
 /** `as`: what is left out is filled in by ferryd, whose schema has the defaults. */
 const requestOf = ({ disks, to, ...rest }: MoveOptions): MoveRequest =>
-  ({ ...rest, disks: typeof disks === 'string' ? [disks] : disks, to: resolve(to) }) as MoveRequest;
+  ({
+    ...rest,
+    disks: typeof disks === 'string' ? [disks] : disks,
+    to: absoluteDestination(to),
+  }) as MoveRequest;
 
 type OperationVerbs =
   | 'operations'

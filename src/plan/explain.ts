@@ -9,6 +9,8 @@ export function explainStep(step: Step): string {
       return `make ${step.path}${step.backing === null ? '' : ` over ${step.backing.path}`}`;
     case 'recreate-image':
       return `make ${step.path} anew${step.backing === null ? '' : ` over ${step.backing.path}`}`;
+    case 'take-device':
+      return `take ${step.path}, whose content is void from now on`;
     case 'open-node':
       return `open ${fileOf(step.options)} as ${step.options['node-name']}`;
     case 'close-node':
@@ -16,7 +18,7 @@ export function explainStep(step: Step): string {
     case 'snapshot':
       return `put new layers on ${step.disks.map((disk) => `${disk.target} (${disk.overlayPath})`).join(', ')}, all at once`;
     case 'start-mirror':
-      return `mirror ${step.device} to ${step.target} (job ${step.jobId})`;
+      return `mirror ${step.sync === 'full' ? 'all of ' : ''}${step.device} to ${step.target} (job ${step.jobId})`;
     case 'start-commit':
       return `commit ${step.offline.overlayPaths.join(', ')} into ${step.offline.base.path} (job ${step.jobId})`;
     case 'wait-ready':
@@ -72,6 +74,7 @@ export function explainStep(step: Step): string {
 const undoing: Readonly<Partial<Record<StepKind, string>>> = {
   'create-image': 'removes the files that it made',
   'copy-image': 'removes the files that it made',
+  'take-device': 'leaves the device, whose content is void, as it is',
   'start-mirror': 'ends the mirrors',
   'start-commit': 'ends the commit',
   snapshot: 'brings what was written to the new layers down into the images below them',
@@ -96,6 +99,7 @@ export function whereToLook(step: Step, domainName: string): string {
       return `it is done if 'qemu-img info -U ${step.path}' shows a whole image of ${step.sizeBytes} bytes`;
     case 'copy-image':
       return `it is done if ${step.to} is there and ${step.to}.part is not`;
+    case 'take-device':
     case 'hold-images':
     case 'arrive':
     case 'let-go-images':

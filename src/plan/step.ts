@@ -6,6 +6,7 @@ import type { Format } from '../block/layer.js';
 import type { BlockdevOptions, ReopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
 import { assert } from '../std/assert.js';
+import type { FullMove } from './move-full.js';
 import type { OfflineMove } from './move-offline.js';
 import type { MoveData } from './move-tail.js';
 import type { OperationName } from './operation.js';
@@ -99,13 +100,15 @@ export interface QemuStart {
 }
 
 interface Steps {
-  /** A new qcow2 image; refuses a file that has something in it. `existed`: an empty file was there before and stays after an undo. */
+  /** A new image; refuses a file that has something in it. `existed`: an empty file was there before and stays after an undo. */
   'create-image': {
     readonly path: string;
     readonly sizeBytes: bigint;
     readonly backing: ImageFile | null;
     readonly clusterSizeBytes: number | null;
     readonly existed: boolean;
+    /** Left out: qcow2. */
+    readonly format?: Format;
   };
   /** A mirror's target made anew, empty, in the place of what a QEMU that is gone left of it (law 2). */
   'recreate-image': {
@@ -113,7 +116,14 @@ interface Steps {
     readonly sizeBytes: bigint;
     readonly backing: ImageFile | null;
     readonly clusterSizeBytes: number | null;
+    /** Left out: qcow2. */
+    readonly format?: Format;
   };
+  /**
+   * A block device that a move is about to write: large enough, and nobody's. What it held is void from then on, so
+   * there is nothing that an undo could bring back.
+   */
+  'take-device': { readonly path: string; readonly sizeBytes: bigint };
   /** QAPI `blockdev-add`. */
   'open-node': { readonly options: BlockdevOptions };
   /** QAPI `blockdev-del`; undone by opening it again. */
@@ -129,6 +139,8 @@ interface Steps {
     /** `none`: both sides are equal and the guest stands still (a sealed mirror that is taken up again). */
     readonly sync: 'top' | 'full' | 'none';
     readonly copyMode: 'background' | 'write-blocking';
+    /** What it may carry in a second until it is READY. Left out: as fast as it goes. */
+    readonly bytesPerSecond?: bigint;
   };
   /** QAPI `block-commit` of an active layer: ends by a pivot. */
   'start-commit': {
@@ -139,7 +151,12 @@ interface Steps {
     readonly offline: OfflineCommit;
   };
   /** Waits until every job is READY. Changes nothing; may take long, so the domain is not locked meanwhile. */
-  'wait-ready': { readonly job: 'copy' | 'commit'; readonly jobIds: readonly string[] };
+  'wait-ready': {
+    readonly job: 'copy' | 'commit';
+    readonly jobIds: readonly string[];
+    /** The jobs are the copy: what is said of its pace is said to them. */
+    readonly isPaced?: true;
+  };
   /** Waits, every job being READY, until it is time to switch or somebody says so. Otherwise as `wait-ready`. */
   'wait-pivot': { readonly when: PivotWhen; readonly jobIds: readonly string[] };
   /** Copies a frozen image to `to` by way of `to`.part: data, fsync, verification, header naming `backing`, rename, fsync of the folder. */
@@ -237,6 +254,8 @@ export interface Plan {
   readonly move?: MoveData;
   /** The same of one whose domain is shut off. */
   readonly offline?: OfflineMove;
+  /** The same of one by full mirrors. */
+  readonly full?: FullMove;
 }
 
 /** A request that cannot be planned: nothing was touched. */

@@ -18,6 +18,7 @@ import {
   planReopen,
 } from '../../src/plan/mirror-end.js';
 import { destinationsOf, planMove } from '../../src/plan/move.js';
+import { fullPathOf, planMoveFull } from '../../src/plan/move-full.js';
 import { planMoveOffline } from '../../src/plan/move-offline.js';
 import type { PivotWhen } from '../../src/domain/pivot-when.js';
 import { pivotAtOnce } from '../../src/plan/pivot-when.js';
@@ -34,8 +35,8 @@ import { FerryBench, sizeBytes, uuid } from './ferry-bench.js';
 const one = ['vda'] as const;
 const three = ['vda', 'vdb', 'vdc'] as const;
 type Kind = 'plain' | 'mirrored' | 'reuse';
-/** Shut off: just so, with an owed mirror, in the middle of a move. */
-type Off = 'off' | 'owed' | 'moving';
+/** Shut off: just so, with an owed mirror, in the middle of a move, of one by full mirrors. */
+type Off = 'off' | 'owed' | 'moving' | 'mirroring';
 
 export interface Scenario {
   readonly name: string;
@@ -101,6 +102,14 @@ export const scenarios: readonly Scenario[] = [
   { name: 'start with 1 owed mirror', targets: one, before: 'owed', plan: start },
   { name: 'start with 3 owed mirrors', targets: three, before: 'owed', plan: start },
   { name: 'start in a move of 3 disks', targets: three, before: 'moving', plan: start },
+  { name: 'move 1 disk by a full mirror', targets: one, before: null, plan: planFull },
+  { name: 'move 3 disks by full mirrors', targets: three, before: null, plan: planFull },
+  {
+    name: 'start in a move of 3 disks by full mirrors',
+    targets: three,
+    before: 'mirroring',
+    plan: start,
+  },
   { name: 'move 1 disk and rotate', targets: one, before: null, plan: moveAndRotate },
   { name: 'move 2 disks and rotate', targets: ['vda', 'vdb'], before: null, plan: moveAndRotate },
   { name: 'move 3 disks', targets: three, before: null, plan: planTheMove },
@@ -121,7 +130,7 @@ export async function prepared(scenario: Scenario): Promise<FerryBench> {
   const { targets, before, reflinks = false } = scenario;
   const bench = await FerryBench.open(targets);
   bench.storage.reflinks = reflinks;
-  if (before === 'off' || before === 'owed' || before === 'moving')
+  if (before === 'off' || before === 'owed' || before === 'moving' || before === 'mirroring')
     return await turnedOff(bench, targets, before);
   if (before === 'files' || before === 'reuse') await makeByHand(bench);
   if (before === null || before === 'files') return bench;
@@ -150,9 +159,21 @@ async function turnedOff(
   bench.deathAfter = 'image copy';
   if (kind === 'moving') await bench.perform(async () => await planTheMove(bench));
   bench.deathAfter = null;
+  if (kind === 'mirroring') await beginMirroring(bench);
   bench.kill();
   await bench.stop();
   return bench;
+}
+
+/** Its QEMU goes while it waits for READY. */
+async function beginMirroring(bench: FerryBench): Promise<void> {
+  bench.meddle = (command) => {
+    if (command !== 'query-block-jobs') return null;
+    bench.meddle = () => null;
+    bench.kill();
+    return null;
+  };
+  await bench.perform(async () => await planFull(bench));
 }
 
 async function start(bench: FerryBench): Promise<Plan | Refusal> {
@@ -264,6 +285,30 @@ async function planTheMove(
     verify: 'full',
     pivot,
     quiesce,
+  });
+}
+
+async function planFull(bench: FerryBench): Promise<Plan | Refusal> {
+  const record = await bench.record();
+  const { definition } = present(record.live, 'it runs');
+  const made = definition.disks.map((disk) => fullPathOf(record, disk, '/dst'));
+  return planMoveFull({
+    record,
+    disks: definition.disks.map(({ target }) => target),
+    to: '/dst',
+    destination: { kind: 'folder', path: '/dst' },
+    folder: await bench.images.stat('/dst'),
+    freeBytes: 1n << 40n,
+    spokenForBytes: 0n,
+    device: null,
+    files: new Map([
+      ...(await look(bench, made.map(image), 'header')),
+      ...(await look(bench, definition.disks.flatMap(layersOf), 'header')),
+    ]),
+    sizes: sizesOf(definition),
+    bytesPerSecond: null,
+    pivot: pivotAtOnce,
+    quiesce: false,
   });
 }
 

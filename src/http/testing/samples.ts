@@ -122,6 +122,7 @@ export const s3: SnapshotView = { ...s2, name: 's3', current: false };
 export const aMove: MoveRequest = {
   disks: ['vda'],
   to: '/dst',
+  strategy: 'full',
   rotateBytes: 1n << 28n,
   bytesPerSecond: 1n << 20n,
   verify: 'sample',

@@ -2,6 +2,7 @@
 
 import type { Effects } from '../effect.js';
 import type { DomainWorld } from '../world.js';
+import { takeDevice } from './devices.js';
 import {
   createNvram,
   killQemu,
@@ -25,6 +26,7 @@ import { snapshot } from './snapshot.js';
 export const effects: Effects<DomainWorld> = {
   'create-image': createImage,
   'recreate-image': recreateImage,
+  'take-device': takeDevice,
   'open-node': openNode,
   'close-node': closeNode,
   snapshot,

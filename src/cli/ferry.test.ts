@@ -373,6 +373,7 @@ const afterMove = [
 /** What a move is that says nothing but its disk. */
 const asked = {
   disks: ['vda'],
+  strategy: 'auto',
   rotateBytes: 1n << 30n,
   bytesPerSecond: null,
   verify: 'full',

@@ -69,6 +69,7 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
     assert.deepEqual(on.host.calls.find(([verb]) => verb === 'startMove')?.[2], {
       disks: ['vda'],
       to: '/dst',
+      strategy: 'auto',
       rotateBytes: 1n << 30n,
       bytesPerSecond,
       verify: 'full',
@@ -81,6 +82,7 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
   assert.deepEqual(on.host.calls.find(([verb]) => verb === 'startMove')?.[2], {
     disks: ['vda'],
     to: '/dst',
+    strategy: 'auto',
     rotateBytes: null,
     bytesPerSecond: 1n << 30n,
     verify: 'full',

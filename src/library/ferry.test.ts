@@ -55,6 +55,7 @@ test('a move is asked for with what was said, and the rest is as ferryd has it',
   assert.deepEqual(asked, {
     disks: ['vda'],
     to: '/mnt/new',
+    strategy: 'auto',
     rotateBytes: 1n << 30n,
     bytesPerSecond: 5n,
     verify: 'full',

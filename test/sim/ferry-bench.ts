@@ -218,8 +218,12 @@ export class FerryBench {
   /** kill -9 of QEMU, and what the host makes of it. */
   kill(): void {
     if (!this.qemu.alive) return;
-    this.qemu.kill('half');
-    setImmediate(() => void this.stop().catch(() => undefined));
+    const dead = this.qemu;
+    dead.kill('half');
+    setImmediate(() => {
+      // Its domain may have been started again by now.
+      if (this.qemu === dead) void this.stop().catch(() => undefined);
+    });
   }
 
   /** The host loses its power. A storage that lies has lost half of each unfinished copy, synced or not. */

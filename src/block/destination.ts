@@ -1,5 +1,5 @@
 // Where a move goes, as a person says it: a folder, a block device (`block:/dev/…`), an NBD export (`nbd://HOST:PORT/NAME`,
-// `nbd+unix:///NAME?socket=PATH`, both with TLS as `nbds://…`, `nbds+unix://…`; NBD's uri.md).
+// `nbd+unix:///NAME?socket=PATH`, both with TLS `nbds://…`; NBD's uri.md).
 
 import { resolve } from 'node:path';
 
@@ -20,7 +20,8 @@ export type Destination =
     };
 
 const defaultPort = 10809;
-const nbdSchemes = ['nbd:', 'nbds:', 'nbd+unix:', 'nbds+unix:'];
+/** Not `nbds+unix:`: a certificate is checked against the name of a host. */
+const nbdSchemes = ['nbd:', 'nbds:', 'nbd+unix:'];
 
 /** A text instead: why it is none, as the end of a sentence. */
 export function destinationOf(text: string): Destination | string {

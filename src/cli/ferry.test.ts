@@ -374,6 +374,7 @@ const afterMove = [
 const asked = {
   disks: ['vda'],
   strategy: 'auto',
+  tlsCreds: null,
   rotateBytes: 1n << 30n,
   bytesPerSecond: null,
   verify: 'full',

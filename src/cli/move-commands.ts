@@ -1,5 +1,7 @@
 // The move of disks: planned for a person to look at, applied, or both in one.
 
+import { resolve } from 'node:path';
+
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 
@@ -88,6 +90,7 @@ Examples:
 interface RequestOptions {
   readonly to: string;
   readonly strategy: MoveStrategy;
+  readonly tlsCreds?: string;
   readonly rotate?: bigint | 'off';
   readonly bandwidth?: bigint;
   readonly verify: VerifyMode;
@@ -101,7 +104,7 @@ const withRequest = (command: Command): Command =>
     .argument('<disk...>', 'disks to move together: their targets, or the paths of their images')
     .requiredOption(
       '--to <place>',
-      'directory on the other storage, where file names are kept; or, for one disk, block:/dev/…',
+      'directory on the other storage, where file names are kept; or, for one disk, block:/dev/…, nbd://HOST:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH, with TLS nbds://…',
     )
     .addOption(
       new Option(
@@ -110,6 +113,10 @@ const withRequest = (command: Command): Command =>
       )
         .choices(moveStrategies)
         .default('auto'),
+    )
+    .option(
+      '--tls-creds <dir>',
+      'for nbds://: directory with ca-cert.pem, and client-cert.pem and client-key.pem if the server asks for them',
     )
     .option(
       '--rotate <size>',
@@ -136,7 +143,16 @@ async function requestOf(
   session: Session,
   domain: string,
   disks: readonly string[],
-  { to, strategy, rotate, bandwidth: limit, verify, pivot, quiesce = false }: RequestOptions,
+  {
+    to,
+    strategy,
+    tlsCreds,
+    rotate,
+    bandwidth: limit,
+    verify,
+    pivot,
+    quiesce = false,
+  }: RequestOptions,
 ): Promise<{ readonly before: readonly DiskView[]; readonly request: MoveRequest }> {
   const before = await session.client.chain(domain);
   return {
@@ -145,6 +161,7 @@ async function requestOf(
       disks: disks.map((disk) => findDisk({ name: domain }, before, disk).target),
       to: absoluteDestination(to),
       strategy,
+      tlsCreds: tlsCreds === undefined ? null : resolve(tlsCreds),
       rotateBytes: rotate === 'off' ? null : (rotate ?? defaultRotateBytes),
       bytesPerSecond: limit ?? null,
       verify,

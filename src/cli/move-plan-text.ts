@@ -65,10 +65,12 @@ const roomText = ({ folder, freeBytes, afterBytes }: Room): string =>
   `${folder}: ${humanBytes(freeBytes)} free${afterBytes === freeBytes ? '' : `, ${humanBytes(afterBytes)} after it`}`;
 
 function destinationText({ destination }: MovePlan): string {
-  const { spokenForBytes } = destination;
+  const { folder, freeBytes, afterBytes, spokenForBytes } = destination;
+  if (freeBytes === null || afterBytes === null)
+    return `${folder}: seen when it is connected to, before anything changes`;
   const others =
     spokenForBytes === 0n ? '' : ` (other moves have still to write ${humanBytes(spokenForBytes)})`;
-  return roomText(destination) + others;
+  return roomText({ folder, freeBytes, afterBytes }) + others;
 }
 
 function speedsText(plan: MovePlan): string {

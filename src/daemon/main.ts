@@ -105,6 +105,7 @@ async function serve(
   if (options.socketGid !== null) await letIn(options.socketGid, [rpc.path, socketPath]);
   host.retryOwed(options.mirrorRetryMs);
   host.watchMoves(WATCH_MOVES_MS);
+  host.fuseWatch.start();
   host.watchers.start(LOOK_AT_MOVES_MS);
   void autostart(host).catch((error: unknown) =>
     log.error({ error: messageOf(error) }, 'autostart failed'),

@@ -278,9 +278,14 @@ export const defaultRotateBytes = 1n << 30n;
 
 export interface MoveRequest {
   readonly disks: readonly string[];
-  /** Directory on the other storage, where file names are kept; or one disk's place that is no file: `block:/dev/…`. */
+  /**
+   * Directory on the other storage, where file names are kept; or one disk's place that is no file: `block:/dev/…`,
+   * `nbd://HOST:PORT/EXPORT`, `nbd+unix:///EXPORT?socket=PATH`, with TLS `nbds://…`.
+   */
   readonly to: string;
   readonly strategy: MoveStrategy;
+  /** Folder of x509 credentials on ferryd's host, for `nbds://`; null: without TLS. */
+  readonly tlsCreds: string | null;
   /** Size of the live layer above which an epoch goes on top of it, so that a death costs less than that; null: never. */
   readonly rotateBytes: bigint | null;
   /** What each copy of a frozen image may read in a second; null: no limit. */

@@ -14,6 +14,7 @@ import { JournalError, NotFoundError, messageOf } from '../std/errors.js';
 import type { DomainRecord } from '../domain/record.js';
 import type { EmulatorFacts } from './emulator.js';
 import type { HostContext } from './context.js';
+import { FuseWatch } from './fuse-watch.js';
 import { Guest } from './guest.js';
 import { Interrupted } from './interrupted.js';
 import { Keeper } from './keeper.js';
@@ -73,6 +74,7 @@ export class Host {
   readonly interrupted = new Interrupted(this);
   readonly keeper = new Keeper(this);
   readonly watchers = new Watchers(this);
+  readonly fuseWatch = new FuseWatch(this);
   private readonly guests = new Map<string, Guest>();
   private readonly schemas = new Map<string, Promise<Schema>>();
   private readonly looking = new Map<string, { again: boolean }>();
@@ -333,6 +335,7 @@ export class Host {
     this.interrupted.close();
     this.keeper.close();
     this.watchers.close();
+    this.fuseWatch.close();
     await Promise.all([...this.guests.values()].map((guest) => guest.detach()));
   }
 

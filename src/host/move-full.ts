@@ -1,18 +1,21 @@
 // `ferry move` by full mirrors: when that is the way, what is looked at before it is planned, and what a person is told.
 
-import { posix } from 'node:path';
+import { join, posix } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { Destination } from '../block/destination.js';
 import { destinationOf } from '../block/destination.js';
 import type { Image } from '../block/layer.js';
 import { localPath, showSource } from '../block/layer.js';
 import { findDisk } from '../domain/definition.js';
 import type { Disk } from '../domain/disk.js';
+import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import type { DeviceFacts, MoveFull } from '../plan/move-full.js';
 import { fullBytesOf, fullPathOf, imageAt, planMoveFull } from '../plan/move-full.js';
 import { showPivot } from '../plan/pivot-when.js';
 import { layersOf, pathsInUse } from '../plan/refuse.js';
 import { RequestError, messageOf } from '../std/errors.js';
+import { filesOf } from './context.js';
 import type { MoveRequest } from './ferry-host.js';
 import type { Host } from './host.js';
 import { look, sizesOf } from './look.js';
@@ -103,12 +106,50 @@ export async function lookFull(
     bytesPerSecond: request.bytesPerSecond,
     pivot: request.pivot,
     quiesce: request.quiesce,
+    fuseAt: {
+      prefix: filesOf(host.context.config, record.uuid, record.name).fusePrefix,
+      logFile: join(host.context.config.stateDir, 'log', `${record.name}-nbd.log`),
+    },
+    tlsCreds: await credsOf(host, record, request),
+    exportUsedBy: place.kind === 'nbd' ? exportUser(host, place) : null,
   };
   return {
     plan: () => planMoveFull(move),
     world: async () => await worldOf(host, live, move, disks),
     describe: async (hash) => await describe(host, hash, move, { disks, why }),
   };
+}
+
+/** What QEMU's `tls-creds-x509` of a client asks of its folder. */
+async function credsOf(
+  host: Host,
+  { name }: DomainRecord,
+  { tlsCreds, to }: MoveRequest,
+): Promise<string | null> {
+  if (tlsCreds === null) return null;
+  const file = join(tlsCreds, 'ca-cert.pem');
+  if ((await host.context.images.stat(file))?.readable === true) return tlsCreds;
+  throw new RequestError(
+    'INVALID_ARG',
+    `move ${name} to ${to}: ferryd finds no ${file} that it can read; the folder of '--tls-creds' holds ca-cert.pem, and client-cert.pem with client-key.pem if the server asks for them`,
+  );
+}
+
+function exportUser(
+  host: Host,
+  { name, host: server }: Extract<Destination, { readonly kind: 'nbd' }>,
+): string | null {
+  const is = ({ source }: Image): boolean =>
+    source.type === 'network' && source.name === name && isDeepStrictEqual(source.host, server);
+  for (const record of host.known.all()) {
+    const disks = [record.live?.definition, record.persistent].flatMap((one) => one?.disks ?? []);
+    const images = disks.flatMap((disk) => [
+      ...imagesOf(disk),
+      ...(disk.mirror === null ? [] : [disk.mirror.image]),
+    ]);
+    if (images.some(is)) return `domain '${record.name}' has this export; name one that nobody has`;
+  }
+  return null;
 }
 
 const nowhere = { folder: null, freeBytes: 0n, spokenForBytes: 0n } as const;
@@ -189,19 +230,21 @@ async function describe(
     copyBytes,
     verify: { how: 'none', readBackBytes: 0n },
     destination:
-      device === null
-        ? {
-            folder: to,
-            freeBytes,
-            spokenForBytes,
-            afterBytes: freeBytes - spokenForBytes - copyBytes,
-          }
-        : {
-            folder: to,
-            freeBytes: device.sizeBytes,
-            spokenForBytes: 0n,
-            afterBytes: device.sizeBytes - diskBytes,
-          },
+      move.destination.kind === 'nbd'
+        ? { folder: to, freeBytes: null, spokenForBytes: 0n, afterBytes: null }
+        : device === null
+          ? {
+              folder: to,
+              freeBytes,
+              spokenForBytes,
+              afterBytes: freeBytes - spokenForBytes - copyBytes,
+            }
+          : {
+              folder: to,
+              freeBytes: device.sizeBytes,
+              spokenForBytes: 0n,
+              afterBytes: device.sizeBytes - diskBytes,
+            },
     // Nothing is put on them.
     sources: [],
     rates,

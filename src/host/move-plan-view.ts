@@ -20,7 +20,12 @@ export interface MovePlan {
   readonly copyBytes: bigint;
   /** What of the copies is read back at the destination and compared. */
   readonly verify: { readonly how: VerifyMode; readonly readBackBytes: bigint };
-  readonly destination: Room & { readonly spokenForBytes: bigint };
+  /** Its room is null where nobody tells it before: a server's, which is asked when it is connected to. */
+  readonly destination: Omit<Room, 'freeBytes' | 'afterBytes'> & {
+    readonly freeBytes: bigint | null;
+    readonly afterBytes: bigint | null;
+    readonly spokenForBytes: bigint;
+  };
   /** Folders of the live images: what the guest writes until the end goes there too. */
   readonly sources: readonly Room[];
   readonly rates: {

@@ -54,6 +54,7 @@ const moveRequest = z.strictObject({
   disks: z.array(name).min(1, 'name at least one disk'),
   to: destination,
   strategy: z.enum(moveStrategies).default('auto'),
+  tlsCreds: z.union([path, z.null()]).default(null),
   rotateBytes: z.union([bytes, z.null()]).default(defaultRotateBytes),
   bytesPerSecond: z.union([bytes, z.null()]).default(null),
   verify: z.enum(verifyModes).default('full'),

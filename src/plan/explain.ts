@@ -1,5 +1,6 @@
 // Steps in words: one line each, for `ferry ops show` and for whoever reads a journal at night.
 
+import { showSource } from '../block/layer.js';
 import { explainPivot } from './pivot-when.js';
 import type { Step, StepKind } from './step.js';
 
@@ -11,6 +12,8 @@ export function explainStep(step: Step): string {
       return `make ${step.path} anew${step.backing === null ? '' : ` over ${step.backing.path}`}`;
     case 'take-device':
       return `take ${step.path}, whose content is void from now on`;
+    case 'start-fuse':
+      return `connect to ${showSource(step.fuse.server)} through a process of its own`;
     case 'open-node':
       return `open ${fileOf(step.options)} as ${step.options['node-name']}`;
     case 'close-node':
@@ -74,6 +77,7 @@ export function explainStep(step: Step): string {
 const undoing: Readonly<Partial<Record<StepKind, string>>> = {
   'create-image': 'removes the files that it made',
   'copy-image': 'removes the files that it made',
+  'start-fuse': 'leaves the export, whose content is void, as it is',
   'take-device': 'leaves the device, whose content is void, as it is',
   'start-mirror': 'ends the mirrors',
   'start-commit': 'ends the commit',
@@ -100,6 +104,7 @@ export function whereToLook(step: Step, domainName: string): string {
     case 'copy-image':
       return `it is done if ${step.to} is there and ${step.to}.part is not`;
     case 'take-device':
+    case 'start-fuse':
     case 'hold-images':
     case 'arrive':
     case 'let-go-images':

@@ -65,7 +65,8 @@ function mirrorOf(
 }
 
 /** A file is empty again; of a device all is written over. */
-function madeAgain(step: Step, { to }: FullWay): readonly Step[] {
+function madeAgain(step: Step, { to, fuse }: FullWay): readonly Step[] {
+  if (step.kind === 'start-fuse' && step.fuse.pidFile === fuse?.pidFile) return [step];
   const path = localPath(to.source);
   if (step.kind === 'take-device' && step.path === path) return [step];
   if (step.kind !== 'create-image' || step.path !== path) return [];

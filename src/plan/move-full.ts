@@ -6,6 +6,8 @@ import { posix } from 'node:path';
 import type { Destination } from '../block/destination.js';
 import type { DiskFacts, FileFacts, PathFacts } from '../block/facts.js';
 import type { Image, Layer } from '../block/layer.js';
+import type { Fuse } from '../block/fuse.js';
+import { throughFuse } from '../block/fuse.js';
 import { formatNode, localPath, showSource } from '../block/layer.js';
 import type { BlockdevOptions, OpenHow } from '../block/node.js';
 import { blockdevOptions, chainOptions, reopenOptions } from '../block/node.js';
@@ -28,6 +30,8 @@ export interface FullWay {
   readonly from: readonly Layer[];
   readonly to: Layer;
   readonly sizeBytes: bigint;
+  /** What its target is behind; null: it is on this host. */
+  readonly fuse: Fuse | null;
 }
 
 /** What such a plan knows of itself besides its steps. */
@@ -64,6 +68,12 @@ export interface MoveFull {
   readonly bytesPerSecond: bigint | null;
   readonly pivot: PivotWhen;
   readonly quiesce: boolean;
+  /** Where fuses of the domain have their files, before their number; and their log. */
+  readonly fuseAt: { readonly prefix: string; readonly logFile: string };
+  /** The credentials of an NBD server with TLS; null: none were named. */
+  readonly tlsCreds: string | null;
+  /** Who has the NBD export, as the end of a sentence; null: nobody that is known. */
+  readonly exportUsedBy: string | null;
 }
 
 /** The file that a disk becomes in a folder: named as its image, or where that is none as domain and disk. */
@@ -132,7 +142,22 @@ function checkDestination(request: MoveFull, disks: readonly Disk[]): Error | nu
       'INVALID_ARG',
       `${doing(request)}: ${disks.length} disks do not go to one place; move them one after the other, each to its own`,
     );
-  return destination.kind === 'block' ? checkDevice(request, disks[0]) : null;
+  return destination.kind === 'block' ? checkDevice(request, disks[0]) : checkExport(request);
+}
+
+/** What its server is, and how large, is seen when the fuse connects to it. */
+function checkExport(request: MoveFull): Error | null {
+  const { destination, tlsCreds, exportUsedBy } = request;
+  const bad = (text: string): Error =>
+    new RequestError('INVALID_ARG', `${doing(request)}: ${text}`);
+  const isTls = destination.kind === 'nbd' && destination.isTls;
+  if (isTls && tlsCreds === null)
+    return bad("with TLS it needs credentials: name their folder with '--tls-creds DIR'");
+  if (!isTls && tlsCreds !== null)
+    return bad('credentials are for TLS: say nbds://, or leave them out');
+  return exportUsedBy === null
+    ? null
+    : new StateError('OPERATION_INVALID', `${doing(request)}: ${exportUsedBy}`);
 }
 
 function checkDevice(request: MoveFull, disk: Disk | undefined): Error | null {
@@ -198,11 +223,28 @@ function bytesOf(files: MoveFull['files'], sizes: MoveFull['sizes'], disk: Disk)
 function wayOf(request: MoveFull, disk: Disk, index: number): FullWay {
   const { sizeBytes } = present(request.sizes.get(disk.target), 'sizes of all disks were read');
   const common = { target: disk.target, driver: disk.driver, from: layersOf(disk), sizeBytes };
-  return { ...common, to: { ...imageAt(request, disk), index } };
+  const to = { ...imageAt(request, disk), index };
+  const { prefix, logFile } = request.fuseAt;
+  const base = `${prefix}${index}`;
+  const fuse =
+    to.source.type !== 'network'
+      ? null
+      : {
+          socket: `${base}.sock`,
+          name: disk.target,
+          pidFile: `${base}.pid`,
+          stateFile: `${base}.json`,
+          logFile,
+          server: to.source,
+        };
+  return { ...common, to, fuse };
 }
 
 /** What has no file system around it is raw: the disk, byte by byte. */
-export function imageAt({ record, destination }: MoveFull, disk: Disk): Omit<Image, 'index'> {
+export function imageAt(
+  { record, destination, tlsCreds }: MoveFull,
+  disk: Disk,
+): Omit<Image, 'index'> {
   switch (destination.kind) {
     case 'folder': {
       const path = fullPathOf(record, disk, destination.path);
@@ -212,7 +254,8 @@ export function imageAt({ record, destination }: MoveFull, disk: Disk): Omit<Ima
       return { source: { type: 'block', path: destination.path }, format: 'raw' };
     case 'nbd': {
       const { name, host } = destination;
-      return { source: { type: 'network', protocol: 'nbd', name, host }, format: 'raw' };
+      const tls = tlsCreds === null ? {} : { tlsCreds };
+      return { source: { type: 'network', protocol: 'nbd', name, host, ...tls }, format: 'raw' };
     }
   }
 }
@@ -223,14 +266,16 @@ const jobOf = ({ target, to }: FullWay): string => copyJobId(target, to);
 function build(request: MoveFull, ways: readonly FullWay[], nextIndex: number): Plan {
   const { record, pivot, quiesce } = request;
   const jobIds = ways.map(jobOf);
+  const fuses = ways.flatMap(({ fuse }) => fuse ?? []);
+  const behind = fuses.length === 0 ? {} : { fuses };
   const mirrors = ways.flatMap((way) => mirrorOf(way, request.bytesPerSecond, nextIndex));
   const made = ways.flatMap((way) => makeSteps(request, way));
   const held: readonly Step[] =
-    pivot.how === 'auto' ? [] : [{ kind: 'wait-pivot', when: pivot, jobIds }];
+    pivot.how === 'auto' ? [] : [{ kind: 'wait-pivot', when: pivot, jobIds, ...behind }];
   const before: readonly Step[] = [
     ...made,
     ...mirrors,
-    { kind: 'wait-ready', job: 'copy', jobIds, isPaced: true },
+    { kind: 'wait-ready', job: 'copy', jobIds, isPaced: true, ...behind },
     ...held,
     {
       kind: 'pivot',
@@ -257,7 +302,7 @@ function build(request: MoveFull, ways: readonly FullWay[], nextIndex: number): 
   };
 }
 
-function makeSteps({ sizes }: MoveFull, { to, target, sizeBytes }: FullWay): readonly Step[] {
+function makeSteps({ sizes }: MoveFull, { to, target, sizeBytes, fuse }: FullWay): readonly Step[] {
   const { source, format } = to;
   switch (source.type) {
     case 'file': {
@@ -277,7 +322,7 @@ function makeSteps({ sizes }: MoveFull, { to, target, sizeBytes }: FullWay): rea
     case 'block':
       return [{ kind: 'take-device', path: source.path, sizeBytes }];
     case 'network':
-      return [];
+      return [{ kind: 'start-fuse', fuse: present(fuse, 'what is on the network has its fuse') }];
   }
 }
 
@@ -287,6 +332,10 @@ function makeSteps({ sizes }: MoveFull, { to, target, sizeBytes }: FullWay): rea
  */
 const whileFilled = (driver: OpenHow): OpenHow => ({ ...driver, discard: 'unmap' });
 
+/** As QEMU opens it. */
+const openedOf = ({ to, fuse }: FullWay): Layer =>
+  fuse === null ? to : { ...to, source: throughFuse(fuse) };
+
 const openHow = ({ driver, sizeBytes }: FullWay, isFilled: boolean) => ({
   driver: isFilled ? whileFilled(driver) : driver,
   readOnly: false,
@@ -295,7 +344,7 @@ const openHow = ({ driver, sizeBytes }: FullWay, isFilled: boolean) => ({
 });
 
 export const fillOptions = (way: FullWay): BlockdevOptions =>
-  blockdevOptions(way.to, openHow(way, true));
+  blockdevOptions(openedOf(way), openHow(way, true));
 
 function mirrorOf(
   way: FullWay,
@@ -311,6 +360,7 @@ function mirrorOf(
     snapshot: null,
     move: true,
     problem: null,
+    ...(way.fuse === null ? {} : { fuse: way.fuse }),
   };
   return [
     { kind: 'open-node', options: fillOptions(way) },
@@ -345,6 +395,7 @@ function toDestination(way: FullWay): PivotDisk {
     from: formatNode(topOf(way)),
     to: formatNode(way.to),
     path: localPath(way.to.source),
+    ...(way.fuse === null ? {} : { fuse: way.fuse }),
     // From the guest's first write on it is opened as its XML says.
     swing: isSame ? null : reopenOptions(way.to, openHow(way, false)),
     swingBack: isSame ? null : reopenOptions(way.to, openHow(way, true)),

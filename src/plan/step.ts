@@ -2,6 +2,7 @@
 // What each kind does, how it is undone and how the world is asked about it stands in job/effects.
 
 import type { FileIdentity, VerifyMode } from '../block/copy.js';
+import type { Fuse } from '../block/fuse.js';
 import type { Format } from '../block/layer.js';
 import type { BlockdevOptions, ReopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
@@ -49,6 +50,8 @@ export interface PivotDisk {
   readonly to: string;
   /** Where `to` lies on this host: asked for its health from outside before anything stops (law 9). Null: not local. */
   readonly path: string | null;
+  /** What `to` is behind: asked instead, and once more before `job-finalize` whether it is as it was. */
+  readonly fuse?: Fuse;
   /** Options for `blockdev-reopen` of `to`, given under the pause just before `job-complete` (law 3). Null: nothing to swing. */
   readonly swing: ReopenOptions | null;
   /** Takes the swing back, should the pivot fail. */
@@ -124,6 +127,8 @@ interface Steps {
    * there is nothing that an undo could bring back.
    */
   'take-device': { readonly path: string; readonly sizeBytes: bigint };
+  /** A fuse (law 8) towards an NBD server: a process that outlives us, ended with its domain's QEMU. */
+  'start-fuse': { readonly fuse: Fuse };
   /** QAPI `blockdev-add`. */
   'open-node': { readonly options: BlockdevOptions };
   /** QAPI `blockdev-del`; undone by opening it again. */
@@ -156,9 +161,15 @@ interface Steps {
     readonly jobIds: readonly string[];
     /** The jobs are the copy: what is said of its pace is said to them. */
     readonly isPaced?: true;
+    /** What their targets are behind: one that is not as it was is a lost mirror. */
+    readonly fuses?: readonly Fuse[];
   };
   /** Waits, every job being READY, until it is time to switch or somebody says so. Otherwise as `wait-ready`. */
-  'wait-pivot': { readonly when: PivotWhen; readonly jobIds: readonly string[] };
+  'wait-pivot': {
+    readonly when: PivotWhen;
+    readonly jobIds: readonly string[];
+    readonly fuses?: readonly Fuse[];
+  };
   /** Copies a frozen image to `to` by way of `to`.part: data, fsync, verification, header naming `backing`, rename, fsync of the folder. */
   'copy-image': {
     readonly from: string;

@@ -276,6 +276,8 @@ export class FerryBench {
         { ...this.images, copy: async (request) => await this.copy(request) },
         'image',
       ),
+      // No scenario has a server.
+      fuses: { start: noFuse, end: noFuse, check: noFuse, answer: noFuse },
       record: async () => await this.journal.domain(uuid),
       monitor: async () => await this.connected(),
       agent: async () => this.struck(this.agent, 'agent'),
@@ -382,6 +384,10 @@ export class FerryBench {
     if (this.death?.call === call && this.death.moment === moment) this.kill();
   }
 }
+
+const noFuse = async (): Promise<never> => {
+  throw new Error('the fake has no NBD servers');
+};
 
 type CommandLine = readonly {
   readonly target: string;

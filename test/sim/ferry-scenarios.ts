@@ -298,6 +298,9 @@ async function planFull(bench: FerryBench): Promise<Plan | Refusal> {
     bytesPerSecond: null,
     pivot: pivotAtOnce,
     quiesce: false,
+    fuseAt: { prefix: '/run/vm1.fuse-', logFile: '/log/vm1-nbd.log' },
+    tlsCreds: null,
+    exportUsedBy: null,
   });
 }
 

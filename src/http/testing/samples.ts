@@ -123,6 +123,7 @@ export const aMove: MoveRequest = {
   disks: ['vda'],
   to: '/dst',
   strategy: 'full',
+  tlsCreds: '/etc/pki/nbd',
   rotateBytes: 1n << 28n,
   bytesPerSecond: 1n << 20n,
   verify: 'sample',

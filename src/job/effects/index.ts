@@ -12,6 +12,7 @@ import {
   signalGuest,
   startQemu,
 } from './guest.js';
+import { startFuse } from './fuse.js';
 import { thawGuest } from './freeze.js';
 import { copyImage, createImage, recreateImage, removeFile } from './images.js';
 import { cancelJob, dismissJobs, sealJob, startCommit, startMirror, waitReady } from './jobs.js';
@@ -27,6 +28,7 @@ export const effects: Effects<DomainWorld> = {
   'create-image': createImage,
   'recreate-image': recreateImage,
   'take-device': takeDevice,
+  'start-fuse': startFuse,
   'open-node': openNode,
   'close-node': closeNode,
   snapshot,

@@ -88,7 +88,7 @@ export const waitReady: Effect<StepOf<'wait-ready'>, DomainWorld> = {
   async do(step, world, context) {
     const monitor =
       step.job === 'commit' ? await world.monitor() : await needMonitor(world, 'wait for READY');
-    if (monitor !== null) await untilReady(monitor, step, context);
+    if (monitor !== null) await untilReady(monitor, step, world, context);
   },
   undo: async () => undefined,
   async probe(step, world) {
@@ -102,11 +102,13 @@ export const waitReady: Effect<StepOf<'wait-ready'>, DomainWorld> = {
 /** READY is what QEMU says, never arithmetic (law 12): `standby` of a stopped guest counts when the job was READY before. */
 async function untilReady(
   monitor: Monitor,
-  { jobIds: ids, isPaced }: StepOf<'wait-ready'>,
+  { jobIds: ids, isPaced, fuses = [] }: StepOf<'wait-ready'>,
+  world: DomainWorld,
   context: EffectContext,
 ): Promise<void> {
   const pace = isPaced === true ? new MirrorPace(monitor, ids) : null;
   for (;;) {
+    for (const fuse of fuses) await world.fuses.check(fuse);
     await pace?.follow(context.pace());
     if (context.signal.aborted)
       throw new StateError('OPERATION_ABORTED', 'wait for READY: canceled');

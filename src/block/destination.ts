@@ -38,8 +38,10 @@ export function destinationOf(text: string): Destination | string {
 function nbdOf(text: string): Destination | string {
   const how = 'say nbd://HOST:PORT/EXPORT or nbd+unix:///EXPORT?socket=/PATH';
   let url: URL;
+  let name: string;
   try {
     url = new URL(text);
+    name = decodeURIComponent(url.pathname.replace(/^\//, ''));
   } catch {
     return `it is no NBD URI; ${how}`;
   }
@@ -47,7 +49,6 @@ function nbdOf(text: string): Destination | string {
   if (url.username !== '' || url.password !== '' || url.hash !== '')
     return `a user, a password or a fragment is nothing to NBD; ${how}`;
   const isTls = url.protocol.startsWith('nbds');
-  const name = decodeURIComponent(url.pathname.replace(/^\//, ''));
   const socket = url.searchParams.get('socket');
   if ([...url.searchParams.keys()].some((key) => key !== 'socket'))
     return `it says more than socket=; ${how}`;

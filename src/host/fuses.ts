@@ -12,7 +12,7 @@ import type { Fuses, Identity } from '../job/world.js';
 import { until } from '../std/deadline.js';
 import { BusyError, QemuError } from '../std/errors.js';
 import type { RunAs } from './process.js';
-import { identify, isAlive, kill, lastWords, launch } from './process.js';
+import { identify, isAlive, kill, launch } from './process.js';
 
 /** For the connection, TLS and all. */
 const START_TIMEOUT_MS = 5000;
@@ -61,6 +61,7 @@ function argvOf({ socket, name, pidFile, server }: Fuse): readonly string[] {
 async function start(fuse: Fuse, runAs: RunAs | null): Promise<void> {
   await endFuse(fuse);
   const { pidFile, socket, logFile, server } = fuse;
+  const begin = await sizeOf(logFile);
   const { exited, pid } = await launch(
     { emulator: program, argv: argvOf(fuse), env: {}, pidFile, qmpSocket: socket, logFile },
     runAs,
@@ -70,9 +71,11 @@ async function start(fuse: Fuse, runAs: RunAs | null): Promise<void> {
   void exited.then((how) => (end = how));
   try {
     const found = await until(
-      () => {
+      async () => {
         if (end !== null)
-          throw new QemuError(`connect to ${to}: ${lastWords(logFile)} (${end}; log: ${logFile})`);
+          throw new QemuError(
+            `connect to ${to}: ${await complaintOf(logFile, begin)}; see ${logFile}`,
+          );
         return identify(pidFile, socket);
       },
       START_TIMEOUT_MS,
@@ -85,6 +88,18 @@ async function start(fuse: Fuse, runAs: RunAs | null): Promise<void> {
     if (end === null) process.kill(pid, 'SIGKILL');
     throw error;
   }
+}
+
+const sizeOf = async (path: string): Promise<number> =>
+  await fs.stat(path).then(
+    ({ size }) => size,
+    () => 0,
+  );
+
+/** What it said before it went: of `qemu-storage-daemon: --blockdev {…}: what is wrong` the end. */
+async function complaintOf(logFile: string, begin: number): Promise<string> {
+  const said = (await fs.readFile(logFile)).subarray(begin).toString().trim();
+  return (said.split('\n').at(-1) ?? '').replace(/^qemu-storage-daemon: (?:.*\}: )?/, '');
 }
 
 /** `socket:[inode]` of each that it has open. */

@@ -1,10 +1,12 @@
 // `ferry move` by full mirrors: when that is the way, what is looked at before it is planned, and what a person is told.
 
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { join, posix } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Destination } from '../block/destination.js';
 import { destinationOf } from '../block/destination.js';
-import type { Image } from '../block/layer.js';
+import type { Image, NbdHost } from '../block/layer.js';
 import { localPath, showSource } from '../block/layer.js';
 import { findDisk } from '../domain/definition.js';
 import type { Disk } from '../domain/disk.js';
@@ -14,6 +16,7 @@ import type { DeviceFacts, MoveFull } from '../plan/move-full.js';
 import { fullBytesOf, fullPathOf, imageAt, planMoveFull } from '../plan/move-full.js';
 import { showPivot } from '../plan/pivot-when.js';
 import { layersOf, pathsInUse } from '../plan/refuse.js';
+import { within } from '../std/deadline.js';
 import { RequestError, messageOf } from '../std/errors.js';
 import { filesOf } from './context.js';
 import type { MoveRequest } from './ferry-host.js';
@@ -108,7 +111,7 @@ export async function lookFull(
     quiesce: request.quiesce,
     fuseAt: {
       prefix: filesOf(host.context.config, record.uuid, record.name).fusePrefix,
-      logFile: join(host.context.config.stateDir, 'log', `${record.name}-nbd.log`),
+      logFile: filesOf(host.context.config, record.uuid, record.name).logFile,
     },
     tlsCreds: await credsOf(host, record, request),
     exportUsedBy: place.kind === 'nbd' ? exportUser(host, place) : null,
@@ -328,6 +331,20 @@ function stagesOf({ record: { name } }: MoveFull, disks: readonly Disk[]): MoveP
   ];
 }
 
+const GREETING_TIMEOUT_MS = 3000;
+
+/** Resolves when whoever listens there says something, as an NBD server does at once (its protocol's NBDMAGIC). */
+async function greeted(host: NbdHost): Promise<void> {
+  const at =
+    host.transport === 'unix' ? { path: host.socket } : { host: host.name, port: host.port };
+  const socket = connect(at);
+  try {
+    await within(once(socket, 'data'), GREETING_TIMEOUT_MS, 'its NBD server');
+  } finally {
+    socket.destroy();
+  }
+}
+
 /** What keeps the target of such a mirror from being made anew; null: nothing. */
 export async function fullObstacle(
   host: Host,
@@ -336,8 +353,9 @@ export async function fullObstacle(
 ): Promise<string | null> {
   const { images } = host.context;
   const path = localPath(image.source);
-  if (path === null) return null;
   try {
+    if (image.source.type === 'network') await greeted(image.source.host);
+    if (path === null) return null;
     if (image.source.type === 'block') {
       const found = await images.device(path);
       if (found.heldBy !== null) return `${path}: ${found.heldBy}`;

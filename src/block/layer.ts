@@ -13,6 +13,8 @@ export type StorageSource =
       readonly protocol: 'nbd';
       readonly name: string;
       readonly host: NbdHost;
+      /** With TLS: the folder of its x509 credentials on this host (QEMU's `tls-creds-x509`). Left out: without. */
+      readonly tlsCreds?: string;
     };
 
 export type NbdHost =
@@ -50,7 +52,7 @@ export function showSource(source: StorageSource): string {
     source.host.transport === 'unix'
       ? `unix:${source.host.socket}`
       : `${source.host.name}:${source.host.port}`;
-  return `nbd://${at}/${source.name}`;
+  return `${source.tlsCreds === undefined ? 'nbd' : 'nbds'}://${at}/${source.name}`;
 }
 
 export const sameSource = (a: StorageSource, b: StorageSource): boolean =>

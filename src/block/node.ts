@@ -1,7 +1,7 @@
 // The node graph of a disk as QEMU is asked to build it: per image one format node that owns an inline protocol child.
 // Pure. The options that open a node (`-blockdev`, `blockdev-add`) are repeated whole to reopen it (QAPI BlockdevOptions).
 
-import type { Format, Layer, StorageSource } from './layer.js';
+import type { Format, Layer, NbdHost, StorageSource } from './layer.js';
 import { formatNode, protocolNode } from './layer.js';
 
 /** QAPI BlockdevCacheOptions. */
@@ -27,6 +27,7 @@ export type ProtocolOptions = {
       readonly server: NbdServer;
       readonly export: string;
       readonly 'reconnect-delay': 0;
+      readonly 'tls-creds'?: string;
     }
 );
 
@@ -41,6 +42,8 @@ interface FormatOptions {
   readonly cache?: CacheOptions;
   readonly discard?: 'ignore' | 'unmap';
   readonly 'detect-zeroes'?: 'off' | 'on' | 'unmap';
+  /** Raw only: what of a longer device is the image. */
+  readonly size?: bigint;
   /** A node name; null: nothing below, whatever the header says. Not given: QEMU follows the header. */
   readonly backing?: string | null;
 }
@@ -68,6 +71,8 @@ export interface NodeOptions {
   readonly readOnly: boolean;
   /** Node name of the image below; null: nothing below; undefined: follow the header (raw images have none). */
   readonly backing: string | null | undefined;
+  /** Of a raw image on something that may be longer than it. Left out: all of it is the image. */
+  readonly sizeBytes?: bigint;
 }
 
 /** `<driver cache=>` in QEMU's terms; the third, whether the guest sees a write cache, belongs to the device. */
@@ -126,6 +131,9 @@ function formatOptions(layer: Layer, options: NodeOptions): FormatOptions {
     ...(cache === null ? {} : { cache: cacheModes[cache] }),
     ...(discard === null ? {} : { discard }),
     ...(detectZeroes === null ? {} : { 'detect-zeroes': detectZeroes }),
+    ...(options.sizeBytes === undefined || layer.format !== 'raw'
+      ? {}
+      : { size: options.sizeBytes }),
     // Only drivers with a header know `backing`; raw refuses even null.
     ...(options.backing === undefined || layer.format === 'raw'
       ? {}
@@ -144,15 +152,32 @@ function protocolOptions(layer: Layer, driver: OpenHow): ProtocolOptions {
   return { ...common, ...location(layer.source, driver) };
 }
 
+/** QAPI SocketAddress. */
+export const nbdServer = (host: NbdHost): NbdServer =>
+  host.transport === 'unix'
+    ? { type: 'unix', path: host.socket }
+    : { type: 'inet', host: host.name, port: String(host.port) };
+
+/** The object that holds the credentials of a folder; one for all that is opened with them. */
+export const tlsCredsOf = (folder: string): string =>
+  `tls-${folder.replaceAll(/[^A-Za-z0-9]/g, (sign) => `.${sign.codePointAt(0)?.toString(16)}`)}`;
+
+/** QAPI TlsCredsX509Properties, of a client that checks whom it talks to. */
+export const tlsCredsOptions = (id: string, folder: string): object => ({
+  'qom-type': 'tls-creds-x509',
+  id,
+  dir: folder,
+  endpoint: 'client',
+  'verify-peer': true,
+});
+
 function location(source: StorageSource, driver: OpenHow) {
   if (source.type === 'network') {
-    const { host } = source;
-    const server: NbdServer =
-      host.transport === 'unix'
-        ? { type: 'unix', path: host.socket }
-        : { type: 'inet', host: host.name, port: String(host.port) };
+    const server = nbdServer(source.host);
+    const creds = source.tlsCreds === undefined ? {} : { 'tls-creds': tlsCredsOf(source.tlsCreds) };
     // Law 8: a restarted server is a lost mirror, never a silent reconnect.
-    return { driver: 'nbd' as const, server, export: source.name, 'reconnect-delay': 0 as const };
+    const common = { driver: 'nbd' as const, server, export: source.name, ...creds };
+    return { ...common, 'reconnect-delay': 0 as const };
   }
   return {
     driver: source.type === 'block' ? ('host_device' as const) : ('file' as const),

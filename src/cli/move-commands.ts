@@ -1,6 +1,6 @@
 // The move of disks: planned for a person to look at, applied, or both in one.
 
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
@@ -9,6 +9,8 @@ import type { VerifyMode } from '../block/copy.js';
 import { verifyModes } from '../block/copy.js';
 import type { Format } from '../block/layer.js';
 import type { MoveForm } from '../domain/move-form.js';
+import type { MoveStrategy } from '../block/destination.js';
+import { absoluteDestination, moveStrategies } from '../block/destination.js';
 import type { DiskView, MoveRequest, OperationView } from '../host/ferry-host.js';
 import { defaultRotateBytes } from '../host/ferry-host.js';
 import type { PivotWhen } from '../domain/pivot-when.js';
@@ -94,6 +96,8 @@ Examples:
 
 interface RequestOptions extends SourceOptions {
   readonly to: string;
+  readonly strategy: MoveStrategy;
+  readonly tlsCreds?: string;
   readonly rotate?: bigint | 'off';
   readonly bandwidth?: bigint;
   readonly verify: VerifyMode;
@@ -112,8 +116,8 @@ const withRequest = (command: Command): Command =>
     .argument('<domain>', 'name, UUID or id')
     .argument('<disk...>', 'disks to move together: their targets, or the paths of their images')
     .requiredOption(
-      '--to <path>',
-      'directory on the other storage, where file names are kept; or, of one disk, the new file of its top image',
+      '--to <place>',
+      'directory on the other storage, where file names are kept; or, for one disk: the new file of its top image, block:/dev/…, nbd://HOST:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH, with TLS nbds://…',
     )
     .option(
       '--overlay-dir <dir>',
@@ -131,6 +135,18 @@ const withRequest = (command: Command): Command =>
       ).choices(['raw', 'qcow2']),
     )
     .option('--cluster-size <size>', 'of the top image at the destination (64K to 2M)', clusterSize)
+    .addOption(
+      new Option(
+        '--strategy <how>',
+        'overlay: what is frozen is copied as files, and a death of QEMU costs what changed; full: QEMU mirrors all of the disk into one image, and starts over after such a death; auto: overlay where it can be made',
+      )
+        .choices(moveStrategies)
+        .default('auto'),
+    )
+    .option(
+      '--tls-creds <dir>',
+      'for nbds://: directory with ca-cert.pem, and client-cert.pem and client-key.pem if the server asks for them',
+    )
     .option(
       '--rotate <size>',
       'size of the live layer above which a fresh one goes on top of it, so that a crash costs no more (256M, 4G, off; default: 1G)',
@@ -162,7 +178,8 @@ async function requestOf(
   disks: readonly string[],
   options: RequestOptions,
 ): Promise<{ readonly before: readonly DiskView[]; readonly request: MoveRequest }> {
-  const { to, rotate, bandwidth: limit, verify, pivot, quiesce = false, trim = false } = options;
+  const { to, strategy, tlsCreds, rotate, bandwidth: limit, verify, pivot } = options;
+  const { quiesce = false, trim = false } = options;
   const fate = fateOf(options);
   const before = await session.client.chain(domain);
   return {
@@ -170,8 +187,9 @@ async function requestOf(
     request: {
       ...formOf(options),
       disks: disks.map((disk) => findDisk({ name: domain }, before, disk).target),
-      // A slash at its end says that it is a directory.
-      to: to.endsWith('/') ? join(resolve(to), '/') : resolve(to),
+      to: absoluteDestination(to),
+      strategy,
+      tlsCreds: tlsCreds === undefined ? null : resolve(tlsCreds),
       rotateBytes: rotate === 'off' ? null : (rotate ?? defaultRotateBytes),
       bytesPerSecond: limit ?? null,
       verify,

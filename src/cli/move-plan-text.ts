@@ -80,7 +80,9 @@ const verifyTexts: Readonly<Record<MovePlan['verify']['how'], string>> = {
   none: 'nothing: the copies are not verified',
 };
 
-function verifyText({ verify: { how, readBackBytes } }: MovePlan): string {
+function verifyText({ strategy, verify: { how, readBackBytes } }: MovePlan): string {
+  if (strategy.name === 'full-mirror')
+    return 'nothing: QEMU copies, and tells no hash of what it read';
   return how === 'none' ? verifyTexts.none : `${humanBytes(readBackBytes)}: ${verifyTexts[how]}`;
 }
 
@@ -91,10 +93,12 @@ const roomText = ({ folder, freeBytes, afterBytes }: Room): string =>
   `${folder}: ${humanBytes(freeBytes)} free${afterBytes === freeBytes ? '' : `, ${humanBytes(afterBytes)} after it`}`;
 
 function destinationText({ destination }: MovePlan): string {
-  const { spokenForBytes } = destination;
+  const { folder, freeBytes, afterBytes, spokenForBytes } = destination;
+  if (freeBytes === null || afterBytes === null)
+    return `${folder}: seen when it is connected to, before anything changes`;
   const others =
     spokenForBytes === 0n ? '' : ` (other moves have still to write ${humanBytes(spokenForBytes)})`;
-  return roomText(destination) + others;
+  return roomText({ folder, freeBytes, afterBytes }) + others;
 }
 
 function speedsText(plan: MovePlan): string {

@@ -105,6 +105,7 @@ async function serve(
   if (options.socketGid !== null) await letIn(options.socketGid, [rpc.path, socketPath]);
   host.retryOwed(options.mirrorRetryMs);
   host.watchMoves(WATCH_MOVES_MS);
+  host.fuseWatch.start();
   host.watchers.start(LOOK_AT_MOVES_MS);
   host.sources.start(LOOK_AT_SOURCES_MS);
   host.ages.start(COUNT_WRITES_MS);

@@ -3,7 +3,7 @@
 
 import { assert } from '../std/assert.js';
 import type { BlockdevOptions } from '../block/node.js';
-import { chainOptions } from '../block/node.js';
+import { chainOptions, tlsCredsOf, tlsCredsOptions } from '../block/node.js';
 import type { Layer } from '../block/layer.js';
 import { showSource } from '../block/layer.js';
 import { charDevices, deviceOptions, netdevs, objects, vnc } from './commandline-devices.js';
@@ -59,6 +59,9 @@ export function qemuCommandLine(definition: Definition, context: CommandContext)
     ...globals(definition).map((value) => ['-global', value] as const),
     ['-boot', bootOption(definition)],
     ...bootFiles(definition),
+    ...tlsFolders(definition).map((folder) =>
+      json('-object', tlsCredsOptions(tlsCredsOf(folder), folder)),
+    ),
     ...definition.disks.flatMap((disk) => diskNodes(disk).map((node) => json('-blockdev', node))),
     ...netdevs(definition).map((value) => ['-netdev', value] as const),
     ...charDevices(definition, context.channelDir).map((value) => ['-chardev', value] as const),
@@ -99,6 +102,15 @@ function ioThreads(definition: Definition): object {
     'thread-pool-min': atLeast,
     'thread-pool-max': atLeast + 64,
   };
+}
+
+/** Credentials that its disks are opened with. */
+function tlsFolders({ disks }: Definition): readonly string[] {
+  const sources = disks.flatMap(imagesOf).map(({ source }) => source);
+  const folders = sources.flatMap((source) =>
+    source.type === 'network' ? (source.tlsCreds ?? []) : [],
+  );
+  return [...new Set(folders)];
 }
 
 /** The nodes of a disk, base first; none for an empty drive. */

@@ -36,7 +36,7 @@ const address = one(
 const info: Children = { alias: one('name'), address };
 const boot = one('order');
 
-const diskSource = one('file dev protocol name index', {
+const diskSource = one('file dev protocol name tls index', {
   host: many('name port transport socket'),
 });
 /** Seven levels would do; QEMU's own limit is higher, libvirt's is 200. */

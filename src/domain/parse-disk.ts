@@ -22,6 +22,8 @@ const sourceTypes = ['file', 'block', 'network'] as const;
 const cacheModes = ['none', 'writethrough', 'writeback', 'directsync', 'unsafe'] as const;
 export const snapshotModes = ['no', 'internal', 'external', 'manual'] as const;
 const nbdPort = 10809;
+/** What an XML says of TLS is only that there is some; libvirt's default of `nbd_tls_x509_cert_dir` (qemu.conf). */
+const defaultTlsCreds = '/etc/pki/libvirt-nbd';
 
 /** Which bus a disk name speaks of when `<target bus=>` does not (virDomainDiskDefParseXML). */
 const busOfPrefix: Readonly<Record<string, DiskBus>> = { vd: 'virtio', hd: 'ide' };
@@ -117,6 +119,7 @@ function readNetworkSource(element: XmlElement): StorageSource {
     protocol: 'nbd',
     name: attributeOf(element, 'name') ?? '',
     host: readHost(host),
+    ...(wordOf(element, 'tls', ['yes', 'no']) === 'yes' ? { tlsCreds: defaultTlsCreds } : {}),
   };
 }
 

@@ -43,7 +43,8 @@ export function printSource(source: StorageSource, index: number | null = null):
     case 'network': {
       const { host } = source;
       const name = source.name === '' ? null : source.name;
-      return element('source', { protocol: source.protocol, name, index }, [
+      const tls = source.tlsCreds === undefined ? null : 'yes';
+      return element('source', { protocol: source.protocol, name, tls, index }, [
         host.transport === 'unix'
           ? element('host', { transport: 'unix', socket: host.socket })
           : element('host', { name: host.name, port: host.port }),

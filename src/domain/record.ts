@@ -1,6 +1,7 @@
 // What is known of a domain for good, and the changes to it. The database holds one record a domain; a change is
 // applied in the same transaction as the journal entry that made it true. Pure: `applyChange` is the only way to a new record.
 
+import type { Fuse } from '../block/fuse.js';
 import type { Image, StorageSource } from '../block/layer.js';
 import { localPath, sameSource } from '../block/layer.js';
 import { assert } from '../std/assert.js';
@@ -31,6 +32,8 @@ export interface MirrorRecord {
   /** Whether a `ferry move` owns it; otherwise a libvirt client asked for it. */
   readonly move: boolean;
   readonly problem: MirrorProblem | null;
+  /** What stands between QEMU and the server that its target is on. */
+  readonly fuse?: Fuse;
   /** Ended softly while its guest stood still: both sides are equal from then on. */
   readonly sealed?: true;
 }

@@ -119,6 +119,8 @@ export function filesOf(config: HostConfig, uuid: string, name: string) {
     qmpSocket: join(config.runDir, 'qemu', `${uuid}.qmp`),
     pidFile: join(config.runDir, 'qemu', `${uuid}.pid`),
     channelDir: join(config.runDir, 'qemu'),
+    /** Of fuses, before their number (`endFusesOf` finds them by it). */
+    fusePrefix: join(config.runDir, 'qemu', `${uuid}.fuse-`),
     logFile: join(config.stateDir, 'log', `${name}.log`),
     nvram: join(config.stateDir, 'nvram', `${name}_VARS.fd`),
   } as const;

@@ -4,6 +4,7 @@ import { assignDevices } from '../domain/assign.js';
 import type { Definition, ParseContext } from '../domain/definition.js';
 import { parseDefinition } from '../domain/parse.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
+import { withKnownCreds } from '../domain/tls-creds.js';
 import {
   planAutostart,
   planDefine,
@@ -92,7 +93,7 @@ export async function defineDomain(host: Host, xml: string): Promise<DomainRecor
   await host.operate(definition.uuid, async (known) => {
     checkIdentity(host, definition);
     await checkRedefined(host, definition.uuid, definition);
-    return planDefine(definition, chains, known);
+    return planDefine(withKnownCreds(definition, known), chains, known);
   });
   return host.known.domain(definition.uuid);
 }

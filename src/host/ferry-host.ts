@@ -3,6 +3,7 @@
 
 import type { VerifyMode } from '../block/copy.js';
 import type { MoveForm } from '../domain/move-form.js';
+import type { MoveStrategy } from '../block/destination.js';
 import type { MirrorRecord } from '../domain/record.js';
 import type { Older } from '../domain/source-fate.js';
 import type { DoctorReport } from './doctor/types.js';
@@ -301,10 +302,14 @@ export const defaultRotateBytes = 1n << 30n;
 export interface MoveRequest extends MoveForm {
   readonly disks: readonly string[];
   /**
-   * Directory on the other storage, where file names are kept; or, of one disk, the path of its top image there. Where nothing
-   * is yet, the suffix of an image tells a file.
+   * Directory on the other storage, where file names are kept; or one disk's: the path of its top image there (where nothing
+   * is yet, the suffix of an image tells a file), or a place that is no file: `block:/dev/…`, `nbd://HOST:PORT/EXPORT`,
+   * `nbd+unix:///EXPORT?socket=PATH`, with TLS `nbds://…`.
    */
   readonly to: string;
+  readonly strategy: MoveStrategy;
+  /** Folder of x509 credentials on ferryd's host, for `nbds://`; null: without TLS. */
+  readonly tlsCreds: string | null;
   /** Size of the live layer above which an epoch goes on top of it, so that a death costs less than that; null: never. */
   readonly rotateBytes: bigint | null;
   /** What each copy of a frozen image may read in a second; null: no limit. */

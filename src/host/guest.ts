@@ -17,6 +17,7 @@ import { BusyError, QemuError, messageOf } from '../std/errors.js';
 import { Lock } from '../std/queue.js';
 import type { HostContext } from './context.js';
 import { filesOf } from './context.js';
+import { endFusesOf, hostFuses } from './fuses.js';
 import type { RunAs } from './process.js';
 import * as processes from './process.js';
 
@@ -88,6 +89,7 @@ export class Guest {
   world(): DomainWorld {
     return {
       images: this.context.images,
+      fuses: hostFuses(this.context.config.qemuUser),
       record: async () => this.context.known.find(this.uuid),
       monitor: () => this.monitor(),
       agent: async () => this.agent(),
@@ -202,6 +204,7 @@ export class Guest {
     // The connection ends with it; that is no news then.
     await this.detach();
     if (identity !== null) await processes.end(identity);
+    await endFusesOf(pidFile);
   }
 
   private async asStarted(definition: Definition): Promise<Definition> {

@@ -15,6 +15,7 @@ import type { DomainRecord } from '../domain/record.js';
 import type { EmulatorFacts } from './emulator.js';
 import { Ages } from './ages.js';
 import type { HostContext } from './context.js';
+import { FuseWatch } from './fuse-watch.js';
 import { Guest } from './guest.js';
 import { Interrupted } from './interrupted.js';
 import { Keeper } from './keeper.js';
@@ -77,6 +78,7 @@ export class Host {
   readonly watchers = new Watchers(this);
   readonly sources = new Sources(this);
   readonly ages = new Ages(this);
+  readonly fuseWatch = new FuseWatch(this);
   private readonly guests = new Map<string, Guest>();
   private readonly schemas = new Map<string, Promise<Schema>>();
   private readonly looking = new Map<string, { again: boolean }>();
@@ -339,6 +341,7 @@ export class Host {
     this.watchers.close();
     this.sources.close();
     this.ages.close();
+    this.fuseWatch.close();
     await Promise.all([...this.guests.values()].map((guest) => guest.detach()));
   }
 

@@ -28,6 +28,7 @@ import {
 } from './domain-verbs.js';
 import type { Undefine } from './domain-verbs.js';
 import { canonicalMachine, hasKvm } from './emulator.js';
+import { sizesOf } from './look.js';
 import type { Host } from './host.js';
 import type {
   DomainFacts,
@@ -345,6 +346,11 @@ function blockVerbs(
 
 async function blockInfo(host: Host, record: DomainRecord, path: string) {
   const disk = diskOf(record, path);
+  if (disk.source?.type === 'network' && record.live !== null) {
+    // What its server has written of it nobody tells.
+    const bytes = (await sizesOf(host, record.uuid, record.live)).get(disk.target)?.sizeBytes ?? 0n;
+    return { capacityBytes: bytes, allocationBytes: bytes, physicalBytes: bytes };
+  }
   const file = disk.source === null ? null : localPath(disk.source);
   if (file === null)
     throw new RequestError(

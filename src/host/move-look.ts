@@ -10,7 +10,7 @@ import { localPath } from '../block/layer.js';
 import type { Disk } from '../domain/disk.js';
 import { imagesOf } from '../domain/disk.js';
 import type { Move } from '../plan/move.js';
-import type { Placing } from '../plan/move-places.js';
+import type { Place, Placing } from '../plan/move-places.js';
 import { clusterOf, conversionOf, copiesOf, destinationsOf, placeOf } from '../plan/move-places.js';
 import type { StepOf } from '../plan/step.js';
 import { StateError } from '../std/errors.js';
@@ -58,6 +58,33 @@ export async function lookAtDestination(
     files: new Map([...(await look(host, made, 'header')), ...seen]),
     there: await thereOf(host, placing, disks),
     measured: await measuredOf(host, placing, disks, seen),
+  };
+}
+
+/** The same for images that are made there other than by copies of files. */
+export async function lookAtPlace(
+  host: Host,
+  request: MoveRequest,
+  disks: readonly Disk[],
+  madeAt: (place: Place) => readonly string[],
+): Promise<Place & Pick<Move, 'folder' | 'freeBytes' | 'spokenForBytes' | 'files'>> {
+  const { images } = host.context;
+  const { to, name } = await placingOf(host, request, disks);
+  const folder = to.startsWith('/') ? await images.stat(to) : null;
+  if (folder?.kind !== 'folder')
+    return { to, name, folder, freeBytes: 0n, spokenForBytes: 0n, files: new Map() };
+  await checkReach(host, `move to ${to}`, to);
+  return {
+    to,
+    name,
+    folder,
+    freeBytes: await images.freeBytes(to),
+    spokenForBytes: await spokenFor(host, folder.device),
+    files: await look(
+      host,
+      madeAt({ to, name }).map((path) => imageAt(path)),
+      'header',
+    ),
   };
 }
 

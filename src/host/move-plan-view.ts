@@ -9,8 +9,8 @@ export interface MovePlan {
   readonly domainName: string;
   readonly to: string;
   readonly strategy: {
-    /** `offline-copy`: of a domain that is shut off, so there is no guest to pause or to keep up with. */
-    readonly name: 'mirrored-snapshot' | 'offline-copy';
+    /** `full-mirror`: QEMU copies each disk into one image. `offline-copy`: of a domain that is shut off, so there is no guest to pause or to keep up with. */
+    readonly name: 'mirrored-snapshot' | 'full-mirror' | 'offline-copy';
     readonly why: string;
   };
   /** When it switches, once it is in step: `auto` (at once), `manual`, `at TIME`, `when LAG`. */
@@ -20,7 +20,12 @@ export interface MovePlan {
   readonly copyBytes: bigint;
   /** What of the copies is read back at the destination and compared. */
   readonly verify: { readonly how: VerifyMode; readonly readBackBytes: bigint };
-  readonly destination: Room & { readonly spokenForBytes: bigint };
+  /** Its room is null where nobody tells it before: a server's, which is asked when it is connected to. */
+  readonly destination: Omit<Room, 'freeBytes' | 'afterBytes'> & {
+    readonly freeBytes: bigint | null;
+    readonly afterBytes: bigint | null;
+    readonly spokenForBytes: bigint;
+  };
   /** Where what the guest writes until the switch goes: folders of the live images, or that of `--overlay-dir`. */
   readonly sources: readonly Room[];
   readonly rates: {
@@ -44,7 +49,7 @@ export interface MovePlan {
 
 export interface PlannedDisk {
   readonly target: string;
-  /** Active first, as is `after`. */
+  /** Active first, as is `after`; that one has a single image where the chain becomes one. */
   readonly before: readonly {
     readonly path: string;
     readonly format: string;

@@ -219,7 +219,11 @@ type Rates = MovePlan['rates'];
 
 const SAMPLE_MS = 1000;
 
-async function ratesOf(host: Host, move: Move, disks: readonly PlannedDisk[]): Promise<Rates> {
+export async function ratesOf(
+  host: Host,
+  move: Pick<Move, 'record' | 'to' | 'bytesPerSecond'>,
+  disks: readonly PlannedDisk[],
+): Promise<Rates> {
   const { images } = host.context;
   const targets = new Set(disks.map(({ target }) => target));
   const written = async (): Promise<bigint> =>
@@ -286,7 +290,7 @@ function checkRoom(
 }
 
 /** Of the moves that this host remembers. */
-function pausesOf(host: Host): MovePlan['pauses'] {
+export function pausesOf(host: Host): MovePlan['pauses'] {
   const byWhat = new Map<string, number[]>();
   for (const { kind, outcome, pauses } of host.operations.all()) {
     if (kind !== 'move' || outcome !== 'committed') continue;

@@ -4,7 +4,8 @@ import type { MirrorProblem } from '../domain/record.js';
 import type { StepProgress } from '../job/runner.js';
 import type { OperationRecord } from '../journal/journal.js';
 import type { DiskProgress, OperationProgress, ProgressRates } from './ferry-host.js';
-import { explainPivot, pivotAtOnce } from '../plan/pivot-when.js';
+import { explainPivot } from '../plan/pivot-when.js';
+import { waysOf, whenOf } from '../plan/ways.js';
 import { problemText } from './keeper.js';
 import type { SaidPace } from './paces.js';
 import type { CopyProgress } from './watching/copies.js';
@@ -33,6 +34,8 @@ interface Whole {
   readonly isDone: boolean;
   readonly isSwitched: boolean;
   readonly copies: readonly CopyProgress[];
+  /** By full mirrors: how much of the copy is done, 0 to 1; null: it is none of those. */
+  readonly mirrored: number | null;
 }
 
 export function moveProgress(state: MoveState): OperationProgress {
@@ -40,25 +43,29 @@ export function moveProgress(state: MoveState): OperationProgress {
   const { steps } = record.plan;
   // A rotation is one more snapshot of the same disks.
   const snapshots = steps.flatMap((step) => (step.kind === 'snapshot' ? step.disks : []));
-  const moved = [...snapshots, ...(record.plan.offline?.ways ?? [])];
+  const moved = [...snapshots, ...waysOf(record.plan), ...(record.plan.offline?.ways ?? [])];
   const targets = [...new Set(moved.map(({ target }) => target))];
   const isDone = record.outcome === 'committed';
   const isSwitched = steps.some(
     ({ kind }, i) => (kind === 'pivot' || kind === 'arrive') && record.steps[i]?.mark === 'done',
   );
   const isInStep = !isSwitched && at?.report?.isInStep === true;
+  const isMirroring = record.plan.full !== undefined && at?.kind === 'wait-ready';
   const phase = isDone
     ? 'done'
     : record.direction === 'back'
       ? 'undoing'
-      : pace.isPaused && (at?.kind === 'copy-image' || at?.kind === 'check-image')
+      : pace.isPaused && (at?.kind === 'copy-image' || at?.kind === 'check-image' || isMirroring)
         ? 'paused'
         : isSwitched && record.plan.offline !== undefined
           ? 'letting the old images go'
           : isInStep && state.problem === null
             ? inStepText(record, state.pivot)
-            : phaseOf(at, isSwitched, state.problem);
-  const whole = { phase, isDone, isSwitched, copies: copiesOf(record, at, sizes) };
+            : isMirroring && state.problem === null
+              ? 'copying'
+              : phaseOf(at, isSwitched, state.problem);
+  const mirrored = mirroredOf(record, at);
+  const whole = { phase, isDone, isSwitched, copies: copiesOf(record, at, sizes), mirrored };
   const isOpen = record.endedAtMs === null && record.direction === 'forward';
   return {
     phase,
@@ -73,6 +80,15 @@ export function moveProgress(state: MoveState): OperationProgress {
     convergence: isOpen && !isSwitched ? convergenceOf(sight) : unknown,
     disks: targets.map((target) => diskOf(target, whole, at, sight?.disks.get(target) ?? null)),
   };
+}
+
+/** Past the wait for READY all of it is there. */
+function mirroredOf({ plan, steps }: OperationRecord, at: StepProgress | null): number | null {
+  if (plan.full === undefined) return null;
+  const waits = plan.steps.findIndex(({ kind }) => kind === 'wait-ready');
+  if (steps[waits]?.mark === 'done') return 1;
+  const { doneBytes, totalBytes } = at?.report ?? { doneBytes: 0n, totalBytes: 0n };
+  return at?.kind === 'wait-ready' ? fraction(doneBytes, totalBytes) : 0;
 }
 
 const unknown: OperationProgress['convergence'] = { state: 'unknown', why: null, ladder: [] };
@@ -115,8 +131,12 @@ function amountOf(
   return { doneBytes, totalBytes };
 }
 
-function percentOf({ isDone, isSwitched }: Whole, copies: readonly CopyProgress[]): number {
+function percentOf(
+  { isDone, isSwitched, mirrored }: Whole,
+  copies: readonly CopyProgress[],
+): number {
   if (isDone) return 100;
+  if (mirrored !== null && !isSwitched) return Math.floor(COPY_SHARE * mirrored);
   return isSwitched ? BEFORE_END : Math.floor(COPY_SHARE * shareOf(copies));
 }
 
@@ -147,7 +167,7 @@ const ratesOf = (sight: ProgressRates | null, { isSwitched }: Whole): ProgressRa
 const inStepText = ({ id, plan }: OperationRecord, pivot: string): string =>
   pivot === 'now'
     ? 'in step, switching'
-    : `in step, waits for ${explainPivot(plan.move?.pivot ?? pivotAtOnce, `ferry pivot ${id}`)}`;
+    : `in step, waits for ${explainPivot(whenOf(plan), `ferry pivot ${id}`)}`;
 
 function phaseOf(
   at: StepProgress | null,

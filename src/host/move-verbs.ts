@@ -16,9 +16,8 @@ import type { MovePlan, World } from './move-plan.js';
 import { changesOf, describeMove, fateOf, hashOf, worldOf } from './move-plan.js';
 import { lookAtDestination } from './move-look.js';
 import { lookOffline } from './move-offline.js';
-import { checkAgent } from './agent-check.js';
-import { checkPivot } from './pivot-verbs.js';
-import { checkTargets } from './targets.js';
+import { checkReady } from './move-ready.js';
+import { checkOfflinePlace, lookFull, placeOf, whyFull } from './move-full.js';
 
 /** How many plans are kept; the oldest go first. */
 const KEPT = 100;
@@ -113,8 +112,14 @@ async function lookAtDisks(
   asked: MoveRequest,
 ): Promise<LookedAt> {
   await checkNoneWaits(host, record.uuid);
+  const place = placeOf(record, asked);
   const { live } = record;
-  if (live === null) return await lookOffline(host, record, asked);
+  if (live === null) {
+    checkOfflinePlace(record, asked, place);
+    return await lookOffline(host, record, asked);
+  }
+  const why = whyFull(record, asked, place);
+  if (why !== null) return await lookFull(host, record, asked, { live, place, why });
   const move = await lookOnline(host, record, live, asked);
   return {
     plan: () => planMove(move),
@@ -129,10 +134,7 @@ async function lookOnline(
   live: LiveRecord,
   request: MoveRequest,
 ): Promise<Move> {
-  checkPivot(host, request.pivot);
-  for (const asked of ['quiesce', 'trim'] as const)
-    if (request[asked]) await checkAgent(host, record, `--${asked}`);
-  await checkTargets(host.context.images, record, 'move');
+  await checkReady(host, record, request);
   const disks = request.disks.flatMap((name) => findDisk(live.definition, name) ?? []);
   const seen = await look(host, disks.flatMap(layersOf), 'header');
   const { overlayDir } = request;

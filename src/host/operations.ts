@@ -67,8 +67,10 @@ export class Operations {
   }
 }
 
-export function operationView(host: Host, record: OperationRecord): OperationView {
-  const running = host.running.get(record.id) ?? null;
+export function operationView(host: Host, found: OperationRecord): OperationView {
+  const running = host.running.get(found.id) ?? null;
+  // One that went on is written down at the end of its step only, where that may be repeated.
+  const record = running === null ? found : { ...found, waiting: null };
   return {
     id: record.id,
     kind: record.kind,

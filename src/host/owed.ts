@@ -13,13 +13,14 @@ import type { OperationRecord } from '../journal/journal.js';
 import type { Attach, OwedFacts } from '../plan/attach.js';
 import { attachOwed, obstacleOf, planAttach, refuseOwed } from '../plan/attach.js';
 import type { MoveAgain, OpenMove } from '../plan/move-again.js';
-import { newest } from '../plan/move-tail.js';
 import { isOpenMove, moveAgain, rolesOfMove } from '../plan/move-again.js';
 import { refuse } from '../plan/refuse.js';
+import { liveOf } from '../plan/ways.js';
 import type { Step } from '../plan/step.js';
 import { StateError, messageOf } from '../std/errors.js';
 import { factsOf } from './chains.js';
 import type { Host } from './host.js';
+import { fullObstacle } from './move-full.js';
 import { isOpenOffline, rolesOfOfflineMoves } from './offline.js';
 
 /** Whether a start takes mirrors up: it must, it leaves them for later, or it does where that can be. */
@@ -116,8 +117,7 @@ function checkNamed(definition: Definition, { operation }: OpenMove, { disks }: 
 async function checkForeign(host: Host, definition: Definition): Promise<void> {
   for (const { plan, operation } of await openMoves(host)) {
     if (plan.domain === definition.uuid) continue;
-    const ways = plan.move?.ways ?? [];
-    const live = new Set(ways.map((way) => showSource(newest(way).source.source)));
+    const live = new Set(liveOf(plan).map(({ source }) => showSource(source)));
     const taken = definition.disks.find(
       ({ source, readonly }) => source !== null && !readonly && live.has(showSource(source)),
     );
@@ -183,13 +183,19 @@ async function attaches(
   let { nextIndex } = pending;
   for (const one of [...moved.map((mirror) => mirror.owed), ...own]) {
     const disk = pending.disks.find(({ target }) => target === one.record.target) ?? null;
-    const facts = await lookAt(host, one, disk);
-    const text = typeof facts === 'string' ? facts : obstacleOf(one, disk, facts);
+    const full = moved.find(({ owed: its }) => its === one)?.full;
+    const facts = full === undefined ? await lookAt(host, one, disk) : null;
+    const text =
+      full !== undefined
+        ? await fullObstacle(host, full.to, full.sizeBytes)
+        : typeof facts === 'string' || facts === null
+          ? facts
+          : obstacleOf(one, disk, facts);
     if (text !== null) {
       const obstacle = { owed: one, text, refusal: refuseOwed(pending, one, text) };
       return { attach: [], open: [], nextIndex: pending.nextIndex, obstacle };
     }
-    if (one.record.move || disk === null || typeof facts === 'string') continue;
+    if (one.record.move || disk === null || facts === null || typeof facts === 'string') continue;
     const made = attachOwed({ domain: pending, owed: one, disk, nextIndex, facts });
     attach.push(made.attach);
     nextIndex = made.nextIndex;

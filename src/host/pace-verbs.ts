@@ -1,6 +1,7 @@
 // `ferry limit`, `ferry pause` and `ferry resume`: the copies of a move that is under way.
 
 import type { OperationRecord } from '../journal/journal.js';
+import type { Step } from '../plan/step.js';
 import { RequestError, StateError } from '../std/errors.js';
 import type { PaceChange } from './ferry-host.js';
 import type { Host } from './host.js';
@@ -47,13 +48,21 @@ async function checkAuto(host: Host, { domain }: OperationRecord, what: string):
 
 /** What holds for the copies of an operation: what somebody said, or what was planned. */
 export function paceOf(host: Host, record: OperationRecord): SaidPace {
-  const step = record.plan.steps.find((one) => one.kind === 'copy-image');
-  const planned = step?.kind === 'copy-image' ? (step.bytesPerSecond ?? null) : null;
+  const step = record.plan.steps.find(
+    (one) => one.kind === 'copy-image' || (one.kind === 'start-mirror' && one.sync === 'full'),
+  );
+  const planned =
+    step?.kind === 'copy-image' || step?.kind === 'start-mirror'
+      ? (step.bytesPerSecond ?? null)
+      : null;
   return host.paces.of(record.id) ?? { limitBytesPerSecond: planned, isPaused: false, auto: null };
 }
 
 const copiesLeft = ({ plan, steps, direction }: OperationRecord): number =>
   direction === 'back'
     ? 0
-    : plan.steps.filter((step, i) => step.kind === 'copy-image' && steps[i]?.mark !== 'done')
-        .length;
+    : plan.steps.filter((step, i) => isCopy(step) && steps[i]?.mark !== 'done').length;
+
+/** Of a move by full mirrors what is waited for is the copy. */
+const isCopy = (step: Step): boolean =>
+  step.kind === 'copy-image' || (step.kind === 'wait-ready' && step.isPaced === true);

@@ -3,6 +3,7 @@
 import type { OperationRecord } from '../journal/journal.js';
 import type { PivotWhen } from '../domain/pivot-when.js';
 import { showPivot } from '../plan/pivot-when.js';
+import { whenOf } from '../plan/ways.js';
 import { RequestError, StateError } from '../std/errors.js';
 import type { Host } from './host.js';
 
@@ -33,7 +34,7 @@ const hasSwitched = ({ steps, commitAt }: OperationRecord): boolean =>
 
 /** What a move waits for before it switches, as `--pivot` has it; `now` once somebody said so. */
 export const pivotOf = (host: Host, { id, plan }: OperationRecord): string =>
-  host.pivots.isSaid(id) ? 'now' : showPivot(plan.move?.pivot ?? { how: 'auto' });
+  host.pivots.isSaid(id) ? 'now' : showPivot(whenOf(plan));
 
 /** A moment that is over by the time it is heard of was meant for another day. */
 export function checkPivot(host: Host, when: PivotWhen): void {

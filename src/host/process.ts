@@ -90,7 +90,7 @@ export interface RunAs {
 export async function launch(
   start: QemuStart,
   runAs: RunAs | null,
-): Promise<{ readonly exited: Promise<string> }> {
+): Promise<{ readonly exited: Promise<string>; readonly pid: number }> {
   await mkdir(dirname(start.logFile), { recursive: true, mode: 0o700 });
   const log = openSync(start.logFile, 'a', 0o600);
   try {
@@ -117,7 +117,8 @@ export async function launch(
       );
     });
     child.unref();
-    return { exited };
+    // Known, because it was spawned.
+    return { exited, pid: child.pid ?? 0 };
   } finally {
     closeSync(log);
   }
@@ -145,6 +146,8 @@ export function lastWords(logFile: string): string {
     return '';
   }
 }
+
+export const kill = (identity: Identity): void => signal(identity, 'SIGKILL');
 
 /** SIGTERM lets QEMU flush and close its images; SIGKILL follows when it does not go. */
 export async function end(identity: Identity): Promise<void> {

@@ -4,6 +4,7 @@
 import { z } from 'zod';
 
 import { verifyModes } from '../block/copy.js';
+import { absoluteDestination, moveStrategies } from '../block/destination.js';
 import type { OperationView } from '../host/ferry-host.js';
 import type { Call, Route } from './route.js';
 import { route } from './route.js';
@@ -15,6 +16,10 @@ const name = z
   .max(4096)
   .refine((text) => !text.includes('\0'), 'must not hold a NUL byte');
 const path = name.refine((text) => text.startsWith('/'), 'must be an absolute path');
+const destination = name.refine(
+  (text) => absoluteDestination(text) === text || text.startsWith('/'),
+  'must be an absolute path, or a place such as block:/dev/vg/vm1',
+);
 const xml = z.string().min(1, 'must not be empty');
 const flag = z.boolean().default(false);
 const queryFlag = z.stringbool().default(false);
@@ -50,7 +55,9 @@ const keepSeconds = z.number().int().min(0).max(315_360_000).nullable();
 
 const moveRequest = z.strictObject({
   disks: z.array(name).min(1, 'name at least one disk'),
-  to: path,
+  to: destination,
+  strategy: z.enum(moveStrategies).default('auto'),
+  tlsCreds: z.union([path, z.null()]).default(null),
   rotateBytes: z.union([bytes, z.null()]).default(defaultRotateBytes),
   bytesPerSecond: z.union([bytes, z.null()]).default(null),
   verify: z.enum(verifyModes).default('full'),

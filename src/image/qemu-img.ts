@@ -14,6 +14,7 @@ import { copyFrozen, rootOfTarget } from './copy.js';
 import type { CopyTool } from './copy-host.js';
 import { HostCopyFiles, identityOf } from './copy-host.js';
 import { chainName } from './chain-name.js';
+import { deviceInfo } from './device.js';
 import { dataExtents } from './extents.js';
 import { ImageHolds } from './hold.js';
 import { readRate, writeRate } from './rates.js';
@@ -34,6 +35,7 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
   const holds = new ImageHolds(qemuImg.replace(/qemu-img$/, 'qemu-io'));
   return {
     stat,
+    device: deviceInfo,
     info: (path, format) => info(run, path, format),
     create: async (image) => {
       await create(run, image);

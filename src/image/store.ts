@@ -20,10 +20,19 @@ export interface Backing {
 
 export interface CreateImage {
   readonly path: string;
-  readonly format: 'qcow2';
+  readonly format: Format;
   readonly sizeBytes: bigint;
   readonly backing: Backing | null;
   readonly clusterSizeBytes: number | null;
+}
+
+/** What the kernel says of a block device. */
+export interface DeviceInfo {
+  readonly sizeBytes: bigint;
+  /** `MAJOR:MINOR`, the same by whatever path it is called. */
+  readonly number: string;
+  /** Who has it for himself, as the end of a sentence; null: nobody. */
+  readonly heldBy: string | null;
 }
 
 /** A byte copy of a frozen image; `to` is what it is called until it is whole. */
@@ -35,6 +44,8 @@ export interface CopyImage extends Omit<CopyRequest, 'doing'> {
 export interface ImageStore {
   /** Null: there is nothing at that path. Throws SystemError when it cannot be told (no permission, not a folder). */
   stat(path: string): Promise<FileFacts | null>;
+  /** Of a block device. Throws SystemError for what is none. */
+  device(path: string): Promise<DeviceInfo>;
   /** Null: there is nothing at that path. Looks at the header without taking locks. */
   info(path: string, format: Format): Promise<ImageInfo | null>;
   create(image: CreateImage): Promise<void>;

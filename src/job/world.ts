@@ -1,5 +1,6 @@
 // The world as the effects of one domain's plans see it. The host gives the real one, tests one over the fake QEMU.
 
+import type { Fuse } from '../block/fuse.js';
 import type { Definition } from '../domain/definition.js';
 import type { DomainRecord } from '../domain/record.js';
 import type { ImageStore } from '../image/store.js';
@@ -14,9 +15,22 @@ export interface Identity {
   readonly startTicks: number;
 }
 
+/** What stands between a QEMU and its NBD servers. */
+export interface Fuses {
+  /** Resolves when it is connected and listens. A former one of its names is ended. */
+  start(fuse: Fuse): Promise<void>;
+  /** Gone already is fine. */
+  end(fuse: Fuse): Promise<void>;
+  /** @throws {QemuError} it is not connected to its server as it was at its start: what was written may be lost. */
+  check(fuse: Fuse): Promise<void>;
+  /** As `check`, and a flush comes back. @throws {BusyError} not within `timeoutMs`. */
+  answer(fuse: Fuse, timeoutMs: number): Promise<void>;
+}
+
 /** What the host does for one domain. */
 export interface DomainWorld {
   readonly images: ImageStore;
+  readonly fuses: Fuses;
   /** The domain as it is known now. */
   record(): Promise<DomainRecord | null>;
   /** Null: its QEMU is gone, or never was. */

@@ -1,6 +1,7 @@
 // A running ferryd, for programs: its verbs, its errors by what the caller may do, its streams as async iterations.
 
 import { join, resolve } from 'node:path';
+import { absoluteDestination } from '../block/destination.js';
 
 import type { DoctorReport } from '../host/doctor/types.js';
 import type {
@@ -236,8 +237,7 @@ const requestOf = ({ disks, to, overlayDir, ...rest }: MoveOptions): MoveRequest
   ({
     ...rest,
     disks: typeof disks === 'string' ? [disks] : disks,
-    // A slash at its end says that it is a directory.
-    to: to.endsWith('/') ? join(resolve(to), '/') : resolve(to),
+    to: absoluteDestination(to),
     ...(overlayDir == null ? {} : { overlayDir: resolve(overlayDir) }),
   }) as MoveRequest;
 

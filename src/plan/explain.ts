@@ -1,78 +1,68 @@
 // Steps in words: one line each, for `ferry ops show` and for whoever reads a journal at night.
 
+import { showSource } from '../block/layer.js';
 import { explainPivot } from './pivot-when.js';
-import type { ConvertedImage, ImageFile, Step, StepKind } from './step.js';
+import type { ConvertedImage, ImageFile, Step, StepKind, StepOf } from './step.js';
 
-export function explainStep(step: Step): string {
-  switch (step.kind) {
-    case 'create-image':
-      return `make ${step.path}${step.backing === null ? '' : ` over ${step.backing.path}`}`;
-    case 'recreate-image':
-      return `make ${step.path} anew${step.backing === null ? '' : ` over ${step.backing.path}`}`;
-    case 'open-node':
-      return `open ${fileOf(step.options)} as ${step.options['node-name']}`;
-    case 'close-node':
-      return `close ${fileOf(step.options)} (${step.options['node-name']})`;
-    case 'snapshot':
-      return `put new layers on ${step.disks.map((disk) => `${disk.target} (${disk.overlayPath})`).join(', ')}, all at once`;
-    case 'start-mirror':
-      return `mirror ${step.device} to ${step.target} (job ${step.jobId})`;
-    case 'start-commit':
-      return `commit ${step.offline.overlayPaths.join(', ')} into ${step.offline.base.path} (job ${step.jobId})`;
-    case 'wait-ready':
-      return `wait until ${step.jobIds.join(', ')} ${step.jobIds.length === 1 ? 'is' : 'are'} READY`;
-    case 'wait-pivot':
-      return `wait, in step, for ${explainPivot(step.when, 'ferry pivot')}`;
-    case 'copy-image':
-      return step.convert === undefined
-        ? `copy ${step.from} to ${step.to}`
-        : explainConversion(step.to, step.convert);
-    case 'check-image':
-      return `compare ${pathOf(step.image)} with ${pathOf(step.source)}, which it takes the place of`;
-    case 'hold-images':
-      return `keep writers off ${step.images.map(({ path }) => path).join(', ')}`;
-    case 'arrive':
-      return `let the definition name ${step.copies.join(', ')}, if nobody wrote to what was copied`;
-    case 'let-go-images':
-      return 'let the old images go';
-    case 'pivot':
-      return `switch ${step.disks.map((disk) => `${disk.target} to ${disk.path ?? disk.to}`).join(', ')}, all or none${step.quiesce === true ? ', the file systems of the guest frozen' : ''}`;
-    case 'resume-guest':
-      return 'let the guest go on';
-    case 'thaw-guest':
-      return 'thaw the file systems of the guest';
-    case 'trim-guest':
-      return 'let the agent of the guest discard what its file systems do not use';
-    case 'pause-guest':
-      return 'stop the CPUs of the guest';
-    case 'cancel-job':
-      return `end job ${step.jobId}`;
-    case 'seal-job':
-      return `end job ${step.jobId}, leaving its target an exact point in time`;
-    case 'rotate':
-      return `seal the layers of ${step.disks.map((disk) => disk.snapshot.target).join(', ')} on both sides and put new ones on, mirrored, all at once`;
-    case 'seal':
-      return `end the mirrors of ${step.disks.map((disk) => disk.target).join(', ')} with both sides equal`;
-    case 'close-sealed':
-      return `close the targets of ${step.disks.map((disk) => disk.target).join(', ')}`;
-    case 'stamp':
-      return `note what both sides of ${step.disks.map((disk) => disk.target).join(', ')} look like`;
-    case 'dismiss-jobs':
-      return `take ${step.jobIds.join(', ')} off QEMU's list`;
-    case 'remove-file':
-      return `remove ${step.path}`;
-    case 'create-nvram':
-      return `make ${step.path} from ${step.template}${step.reset ? '' : ' unless it is there'}`;
-    case 'start-qemu':
-      return `start ${step.start.emulator}, its CPUs stopped (log: ${step.start.logFile})`;
-    case 'kill-qemu':
-      return 'end QEMU';
-    case 'signal-guest':
-      return step.signal === 'reset' ? 'reset the guest' : 'press the power button of the guest';
-    case 'record':
-      return 'make it known';
-  }
-}
+/** `as`: the text of a kind is one of steps of that kind, which TypeScript does not see through the union. */
+export const explainStep = (step: Step): string =>
+  (texts[step.kind] as (step: Step) => string)(step);
+
+const texts: { readonly [K in StepKind]: (step: StepOf<K>) => string } = {
+  'create-image': (step) =>
+    `make ${step.path}${step.backing === null ? '' : ` over ${step.backing.path}`}`,
+  'recreate-image': (step) =>
+    `make ${step.path} anew${step.backing === null ? '' : ` over ${step.backing.path}`}`,
+  'take-device': (step) => `take ${step.path}, whose content is void from now on`,
+  'start-fuse': (step) => `connect to ${showSource(step.fuse.server)} through a process of its own`,
+  'open-node': (step) => `open ${fileOf(step.options)} as ${step.options['node-name']}`,
+  'close-node': (step) => `close ${fileOf(step.options)} (${step.options['node-name']})`,
+  snapshot: (step) =>
+    `put new layers on ${step.disks.map((disk) => `${disk.target} (${disk.overlayPath})`).join(', ')}, all at once`,
+  'start-mirror': (step) =>
+    `mirror ${step.sync === 'full' ? 'all of ' : ''}${step.device} to ${step.target} (job ${step.jobId})`,
+  'start-commit': (step) =>
+    `commit ${step.offline.overlayPaths.join(', ')} into ${step.offline.base.path} (job ${step.jobId})`,
+  'wait-ready': (step) =>
+    `wait until ${step.jobIds.join(', ')} ${step.jobIds.length === 1 ? 'is' : 'are'} READY`,
+  'wait-pivot': (step) => `wait, in step, for ${explainPivot(step.when, 'ferry pivot')}`,
+  'copy-image': (step) =>
+    step.convert === undefined
+      ? `copy ${step.from} to ${step.to}`
+      : explainConversion(step.to, step.convert),
+  'check-image': (step) =>
+    `compare ${pathOf(step.image)} with ${pathOf(step.source)}, which it takes the place of`,
+  'hold-images': (step) => `keep writers off ${step.images.map(({ path }) => path).join(', ')}`,
+  arrive: (step) =>
+    `let the definition name ${step.copies.join(', ')}, if nobody wrote to what was copied`,
+  'let-go-images': () => 'let the old images go',
+  pivot: (step) =>
+    `switch ${step.disks.map((disk) => `${disk.target} to ${disk.path ?? disk.to}`).join(', ')}, all or none${step.quiesce === true ? ', the file systems of the guest frozen' : ''}`,
+  'resume-guest': () => 'let the guest go on',
+  'thaw-guest': () => 'thaw the file systems of the guest',
+  'trim-guest': () => 'let the agent of the guest discard what its file systems do not use',
+  'pause-guest': () => 'stop the CPUs of the guest',
+  'cancel-job': (step) => `end job ${step.jobId}`,
+  'seal-job': (step) => `end job ${step.jobId}, leaving its target an exact point in time`,
+  rotate: (step) =>
+    `seal the layers of ${step.disks.map((disk) => disk.snapshot.target).join(', ')} on both sides and put new ones on, mirrored, all at once`,
+  seal: (step) =>
+    `end the mirrors of ${step.disks.map((disk) => disk.target).join(', ')} with both sides equal`,
+  'close-sealed': (step) =>
+    `close the targets of ${step.disks.map((disk) => disk.target).join(', ')}`,
+  stamp: (step) =>
+    `note what both sides of ${step.disks.map((disk) => disk.target).join(', ')} look like`,
+  'dismiss-jobs': (step) => `take ${step.jobIds.join(', ')} off QEMU's list`,
+  'remove-file': (step) => `remove ${step.path}`,
+  'create-nvram': (step) =>
+    `make ${step.path} from ${step.template}${step.reset ? '' : ' unless it is there'}`,
+  'start-qemu': (step) =>
+    `start ${step.start.emulator}, its CPUs stopped (log: ${step.start.logFile})`,
+  'kill-qemu': () => 'end QEMU',
+  'signal-guest': (step) =>
+    step.signal === 'reset' ? 'reset the guest' : 'press the power button of the guest',
+  record: () => 'make it known',
+};
 
 function explainConversion(to: string, { chain, format, below }: ConvertedImage): string {
   const [top, ...under] = chain.map(({ path }) => path);
@@ -89,6 +79,8 @@ const pathOf = ([top]: readonly ImageFile[]): string => top?.path ?? '';
 const undoing: Readonly<Partial<Record<StepKind, string>>> = {
   'create-image': 'removes the files that it made',
   'copy-image': 'removes the files that it made',
+  'start-fuse': 'leaves the export, whose content is void, as it is',
+  'take-device': 'leaves the device, whose content is void, as it is',
   'start-mirror': 'ends the mirrors',
   'start-commit': 'ends the commit',
   snapshot: 'brings what was written to the new layers down into the images below them',
@@ -114,6 +106,8 @@ export function whereToLook(step: Step, domainName: string): string {
     case 'copy-image':
       return `it is done if ${step.to} is there and ${step.to}.part is not`;
     case 'check-image':
+    case 'take-device':
+    case 'start-fuse':
     case 'hold-images':
     case 'arrive':
     case 'let-go-images':

@@ -7,6 +7,8 @@ import { formatNode } from '../block/layer.js';
 import type { ImageRole, OwedMirror } from '../domain/record.js';
 import { present } from '../std/assert.js';
 import type { Attach } from './attach.js';
+import { fullAgain, rolesOfFull } from './full-again.js';
+import type { FullWay } from './move-full.js';
 import type { MoveWay } from './move-tail.js';
 import { newest, pathOf, sources } from './move-tail.js';
 import type { Plan, Step, StepOf } from './step.js';
@@ -24,7 +26,12 @@ export interface MovedDisk {
   /** Active first, with the indexes that the rest of the plan names. */
   readonly images: readonly Layer[];
   /** Null: it had not come to the mirror yet, and sees to it itself. */
-  readonly mirror: { readonly owed: OwedMirror; readonly attach: Attach } | null;
+  readonly mirror: {
+    readonly owed: OwedMirror;
+    readonly attach: Attach;
+    /** Of a move by full mirrors. */
+    readonly full?: FullWay;
+  } | null;
 }
 
 export interface MoveAgain {
@@ -40,6 +47,7 @@ export const isOpenMove = ({ plan, done }: OpenMove): boolean =>
   plan.waitsFrom !== undefined && done.has(plan.waitsFrom) && !done.has(plan.commitAt - 1);
 
 export function moveAgain({ plan, done: numbers }: OpenMove, nowSeconds: number): MoveAgain {
+  if (plan.full !== undefined) return fullAgain({ plan }, plan.full, nowSeconds);
   const done = plan.steps.filter((_, i) => numbers.has(i));
   const { ways } = present(plan.move, 'a move that waits knows its ways');
   const disks = ways.map((way) => ({
@@ -111,6 +119,7 @@ function mirrorOf(done: readonly Step[], way: MoveWay, sinceSeconds: number): Mo
 
 /** Law 13 for the images of a move that waits: who may not be opened, and which image is live instead. */
 export function rolesOfMove({ plan }: OpenMove, sinceSeconds: number): readonly ImageRole[] {
+  if (plan.full !== undefined) return rolesOfFull(plan, plan.full, sinceSeconds);
   const domain = { domain: plan.domain, domainName: plan.domainName, sinceSeconds };
   const { ways } = present(plan.move, 'a move that waits knows its ways');
   return ways.flatMap((way): readonly ImageRole[] => {

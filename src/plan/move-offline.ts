@@ -133,7 +133,7 @@ function checkDisk(request: MoveOffline, disk: Disk, before: readonly Disk[]): E
   const paths = destinationsOf(disk, request);
   if (paths === null || images.some(({ source }) => source.type !== 'file'))
     return bad(
-      'an image of its chain is not a file; moves of block devices and network images are not supported',
+      'an image of its chain is not a file, and of a domain that is shut off only files move; start it first',
     );
   for (const path of images.map(pathOf)) {
     const seen = request.files.get(path);

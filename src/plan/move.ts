@@ -162,9 +162,7 @@ function checkDisk(request: Move, disk: Disk, before: readonly Disk[]): Error | 
     );
   const paths = destinationsOf(disk, request);
   if (paths === null || layersOf(disk).some((layer) => layer.source.type !== 'file')) {
-    return bad(
-      'an image of its chain is not a file; moves of block devices and network images are not supported',
-    );
+    return bad("an image of its chain is not a file; leave out '--strategy overlay'");
   }
   for (const layer of layersOf(disk)) {
     const path = present(localPath(layer.source), 'checked above');

@@ -88,6 +88,13 @@ function checkDisk(
       `backing chain of disk '${disk.target}' would be longer than ${MAX_CHAIN} images; merge some first`,
     );
   }
+  const remote = layersOf(disk).find(({ source }) => source.type === 'network');
+  if (remote !== undefined) {
+    return new RequestError(
+      'OPERATION_UNSUPPORTED',
+      `disk '${disk.target}' is on the network (${showSource(remote.source)}), and a header does not name that below itself; leave it out of the snapshot`,
+    );
+  }
   const facts = present(request.disks.get(disk.target), 'sizes of all disks were read');
   const obstacle =
     jobObstacle(disk, request.record) ?? checkFile(request, disk, image, 'source', facts, taken);

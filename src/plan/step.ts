@@ -2,11 +2,13 @@
 // What each kind does, how it is undone and how the world is asked about it stands in job/effects.
 
 import type { FileIdentity, VerifyMode } from '../block/copy.js';
+import type { Fuse } from '../block/fuse.js';
 import type { Format } from '../block/layer.js';
 import type { BlockdevOptions, ReopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
 import type { SourceFate } from '../domain/source-fate.js';
 import { assert } from '../std/assert.js';
+import type { FullMove } from './move-full.js';
 import type { OfflineMove } from './move-offline.js';
 import type { MoveData } from './move-tail.js';
 import type { OperationName } from './operation.js';
@@ -60,6 +62,8 @@ export interface PivotDisk {
   readonly to: string;
   /** Where `to` lies on this host: asked for its health from outside before anything stops (law 9). Null: not local. */
   readonly path: string | null;
+  /** What `to` is behind: asked instead, and once more before `job-finalize` whether it is as it was. */
+  readonly fuse?: Fuse;
   /** Options for `blockdev-reopen` of `to`, given under the pause just before `job-complete` (law 3). Null: nothing to swing. */
   readonly swing: ReopenOptions | null;
   /** Takes the swing back, should the pivot fail. */
@@ -111,13 +115,15 @@ export interface QemuStart {
 }
 
 interface Steps {
-  /** A new qcow2 image; refuses a file that has something in it. `existed`: an empty file was there before and stays after an undo. */
+  /** A new image; refuses a file that has something in it. `existed`: an empty file was there before and stays after an undo. */
   'create-image': {
     readonly path: string;
     readonly sizeBytes: bigint;
     readonly backing: ImageFile | null;
     readonly clusterSizeBytes: number | null;
     readonly existed: boolean;
+    /** Left out: qcow2. */
+    readonly format?: Format;
   };
   /** A mirror's target made anew, empty, in the place of what a QEMU that is gone left of it (law 2). */
   'recreate-image': {
@@ -125,7 +131,16 @@ interface Steps {
     readonly sizeBytes: bigint;
     readonly backing: ImageFile | null;
     readonly clusterSizeBytes: number | null;
+    /** Left out: qcow2. */
+    readonly format?: Format;
   };
+  /**
+   * A block device that a move is about to write: large enough, and nobody's. What it held is void from then on, so
+   * there is nothing that an undo could bring back.
+   */
+  'take-device': { readonly path: string; readonly sizeBytes: bigint };
+  /** A fuse (law 8) towards an NBD server: a process that outlives us, ended with its domain's QEMU. */
+  'start-fuse': { readonly fuse: Fuse };
   /** QAPI `blockdev-add`. */
   'open-node': { readonly options: BlockdevOptions };
   /** QAPI `blockdev-del`; undone by opening it again. */
@@ -141,6 +156,8 @@ interface Steps {
     /** `none`: both sides are equal and the guest stands still (a sealed mirror that is taken up again). */
     readonly sync: 'top' | 'full' | 'none';
     readonly copyMode: 'background' | 'write-blocking';
+    /** What it may carry in a second until it is READY. Left out: as fast as it goes. */
+    readonly bytesPerSecond?: bigint;
   };
   /** QAPI `block-commit` of an active layer: ends by a pivot. */
   'start-commit': {
@@ -151,9 +168,20 @@ interface Steps {
     readonly offline: OfflineCommit;
   };
   /** Waits until every job is READY. Changes nothing; may take long, so the domain is not locked meanwhile. */
-  'wait-ready': { readonly job: 'copy' | 'commit'; readonly jobIds: readonly string[] };
+  'wait-ready': {
+    readonly job: 'copy' | 'commit';
+    readonly jobIds: readonly string[];
+    /** The jobs are the copy: what is said of its pace is said to them. */
+    readonly isPaced?: true;
+    /** What their targets are behind: one that is not as it was is a lost mirror. */
+    readonly fuses?: readonly Fuse[];
+  };
   /** Waits, every job being READY, until it is time to switch or somebody says so. Otherwise as `wait-ready`. */
-  'wait-pivot': { readonly when: PivotWhen; readonly jobIds: readonly string[] };
+  'wait-pivot': {
+    readonly when: PivotWhen;
+    readonly jobIds: readonly string[];
+    readonly fuses?: readonly Fuse[];
+  };
   /** Copies a frozen image to `to` by way of `to`.part: data, fsync, verification, header naming `backing`, rename, fsync of the folder. */
   'copy-image': {
     readonly from: string;
@@ -271,6 +299,8 @@ export interface Plan {
   readonly source?: SourceFate;
   /** Of one that deletes what a move left. */
   readonly deletes?: SourceDeletion;
+  /** The same of one by full mirrors. */
+  readonly full?: FullMove;
 }
 
 /** A request that cannot be planned: nothing was touched. */

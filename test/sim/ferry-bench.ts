@@ -218,8 +218,12 @@ export class FerryBench {
   /** kill -9 of QEMU, and what the host makes of it. */
   kill(): void {
     if (!this.qemu.alive) return;
-    this.qemu.kill('half');
-    setImmediate(() => void this.stop().catch(() => undefined));
+    const dead = this.qemu;
+    dead.kill('half');
+    setImmediate(() => {
+      // Its domain may have been started again by now.
+      if (this.qemu === dead) void this.stop().catch(() => undefined);
+    });
   }
 
   /** The host loses its power. A storage that lies has lost half of each unfinished copy, synced or not. */
@@ -272,6 +276,8 @@ export class FerryBench {
         { ...this.images, copy: async (request) => await this.copy(request) },
         'image',
       ),
+      // No scenario has a server.
+      fuses: { start: noFuse, end: noFuse, check: noFuse, answer: noFuse },
       record: async () => await this.journal.domain(uuid),
       monitor: async () => await this.connected(),
       agent: async () => this.struck(this.agent, 'agent'),
@@ -382,6 +388,10 @@ export class FerryBench {
     if (this.death?.call === call && this.death.moment === moment) this.kill();
   }
 }
+
+const noFuse = async (): Promise<never> => {
+  throw new Error('the fake has no NBD servers');
+};
 
 type CommandLine = readonly {
   readonly target: string;

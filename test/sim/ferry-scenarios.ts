@@ -22,6 +22,7 @@ import { planMove } from '../../src/plan/move.js';
 import { copiesOf, destinationsOf } from '../../src/plan/move-places.js';
 import type { MoveForm } from '../../src/domain/move-form.js';
 import { asItIs } from '../../src/domain/move-form.js';
+import { fullPathOf, planMoveFull } from '../../src/plan/move-full.js';
 import { planMoveOffline } from '../../src/plan/move-offline.js';
 import type { PivotWhen } from '../../src/domain/pivot-when.js';
 import { pivotAtOnce } from '../../src/plan/pivot-when.js';
@@ -40,8 +41,8 @@ import { checkDeleted, planDelete } from './source.js';
 const one = ['vda'] as const;
 const three = ['vda', 'vdb', 'vdc'] as const;
 type Kind = 'plain' | 'mirrored' | 'reuse';
-/** Shut off: just so, with an owed mirror, in the middle of a move. */
-type Off = 'off' | 'owed' | 'moving';
+/** Shut off: just so, with an owed mirror, in the middle of a move, of one by full mirrors. */
+type Off = 'off' | 'owed' | 'moving' | 'mirroring';
 
 export interface Scenario {
   readonly name: string;
@@ -111,6 +112,13 @@ export const scenarios: readonly Scenario[] = [
   { name: 'start with 1 owed mirror', targets: one, before: 'owed', plan: start },
   { name: 'start with 3 owed mirrors', targets: three, before: 'owed', plan: start },
   { name: 'start in a move of 3 disks', targets: three, before: 'moving', plan: start },
+  { name: 'move 3 disks by full mirrors', targets: three, before: null, plan: planFull },
+  {
+    name: 'start in a move of 3 disks by full mirrors',
+    targets: three,
+    before: 'mirroring',
+    plan: start,
+  },
   { name: 'move 1 disk and rotate', targets: one, before: null, plan: moveAndRotate },
   { name: 'move 2 disks and rotate', targets: ['vda', 'vdb'], before: null, plan: moveAndRotate },
   { name: 'move 3 disks', targets: three, before: null, plan: planTheMove },
@@ -158,7 +166,7 @@ export async function prepared(scenario: Scenario): Promise<FerryBench> {
   const { targets, before, reflinks = false, isShared = false } = scenario;
   const bench = await FerryBench.open(targets);
   bench.storage.reflinks = reflinks;
-  if (before === 'off' || before === 'owed' || before === 'moving')
+  if (before === 'off' || before === 'owed' || before === 'moving' || before === 'mirroring')
     return await turnedOff(bench, targets, before);
   if (before === 'moved') {
     const fate = { keepSeconds: 0, shared: true };
@@ -191,8 +199,10 @@ async function turnedOff(
     for (const target of targets)
       await bench.journal.record(uuid, [{ change: 'mirror-ready', target, ready: 'yes' }]);
   }
-  bench.deathAfter = 'image copy';
+  bench.deathAfter = kind === 'moving' ? 'image copy' : 'qmp query-block-jobs';
   if (kind === 'moving') await bench.perform(async () => await planTheMove(bench));
+  // While it waits for READY.
+  if (kind === 'mirroring') await bench.perform(async () => await planFull(bench));
   bench.deathAfter = null;
   bench.kill();
   await bench.stop();
@@ -353,6 +363,35 @@ async function atDestination(bench: FerryBench, disks: readonly Disk[], form: Mo
     there,
     measured: new Map<string, bigint>(),
   };
+}
+
+async function planFull(bench: FerryBench): Promise<Plan | Refusal> {
+  const record = await bench.record();
+  const { definition } = present(record.live, 'it runs');
+  const made = definition.disks.map((disk) => fullPathOf(record, disk, { to: '/dst', name: null }));
+  return planMoveFull({
+    record,
+    disks: definition.disks.map(({ target }) => target),
+    to: '/dst',
+    name: null,
+    destination: { kind: 'folder', path: '/dst' },
+    folder: await bench.images.stat('/dst'),
+    freeBytes: 1n << 40n,
+    spokenForBytes: 0n,
+    device: null,
+    files: new Map([
+      ...(await look(bench, made.map(image), 'header')),
+      ...(await look(bench, definition.disks.flatMap(layersOf), 'header')),
+    ]),
+    sizes: sizesOf(definition),
+    bytesPerSecond: null,
+    pivot: pivotAtOnce,
+    quiesce: false,
+    trim: false,
+    fuseAt: { prefix: '/run/vm1.fuse-', logFile: '/log/vm1-nbd.log' },
+    tlsCreds: null,
+    exportUsedBy: null,
+  });
 }
 
 async function moveOffline(bench: FerryBench, form: MoveForm = asItIs): Promise<Plan | Refusal> {

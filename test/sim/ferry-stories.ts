@@ -114,7 +114,7 @@ async function startAgain(bench: FerryBench): Promise<void> {
 const preparations = ({ before: kind }: Scenario): number =>
   kind === null || kind === 'files'
     ? 0
-    : { plain: 1, mirrored: 1, moved: 1, reuse: 1, owed: 2, off: 1, moving: 2 }[kind];
+    : { plain: 1, mirrored: 1, moved: 1, reuse: 1, owed: 2, off: 1, moving: 2, mirroring: 2 }[kind];
 
 /** A first run, or whatever the daemon finds open when it starts or when a person says go on. */
 async function go(bench: FerryBench, scenario: Scenario, begin: boolean): Promise<void> {

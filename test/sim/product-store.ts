@@ -39,6 +39,9 @@ export function productStore(
       const found = statOf(storage, path);
       return found ?? (empty.has(path) ? { ...aFile, sizeBytes: 0n } : null);
     },
+    device: async (path) => {
+      throw new Error(`${path}: the fake has no block devices`);
+    },
     info: async (path) => {
       if (empty.has(path)) throw new Error(`info ${path}: Image is not in qcow2 format`);
       return await infoOf(storage, path);

@@ -2,6 +2,7 @@
 
 import { localPath } from '../../block/layer.js';
 import { readBackOf } from '../../image/verify.js';
+import { waysOf } from '../../plan/ways.js';
 import type { StepProgress } from '../../job/runner.js';
 import type { OperationRecord } from '../../journal/journal.js';
 
@@ -25,7 +26,7 @@ export function copiesOf(
 ): readonly CopyProgress[] {
   return plan.steps.flatMap((step, i): readonly CopyProgress[] => {
     if (step.kind !== 'copy-image') return [];
-    const way = plan.move?.ways.find(({ from }) =>
+    const way = waysOf(plan).find(({ from }) =>
       from.some(({ source }) => localPath(source) === step.from),
     );
     const saved = copies.find((copy) => copy.step === i);

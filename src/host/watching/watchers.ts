@@ -3,6 +3,7 @@
 
 import type { StepProgress } from '../../job/runner.js';
 import type { OperationRecord } from '../../journal/journal.js';
+import { waysOf } from '../../plan/ways.js';
 import type { Monitor } from '../../qmp/monitor.js';
 import { hasCommand } from '../../qmp/monitor.js';
 import { messageOf } from '../../std/errors.js';
@@ -214,7 +215,7 @@ export class Watchers {
     const jobIds = jobIdsOf(record);
     const copies = copiesOf(record, at, watch.sizes);
     const atMs = this.now;
-    const targets = new Set(record.plan.move?.ways.map(({ target }) => target));
+    const targets = new Set(waysOf(record.plan).map(({ target }) => target));
     const disks = devices
       .filter(({ target }) => targets.has(target))
       .map((device): [string, Pick<Look, 'job' | 'writtenBytes' | 'writes'>] => {
@@ -297,7 +298,7 @@ function jobIdsOf({ plan, steps }: OperationRecord): ReadonlyMap<string, string>
   );
   if (next?.kind !== 'wait-ready') return new Map();
   return new Map(
-    (plan.move?.ways ?? []).flatMap(({ target }, i): [string, string][] => {
+    waysOf(plan).flatMap(({ target }, i): [string, string][] => {
       const id = next.jobIds[i];
       return id === undefined ? [] : [[target, id]];
     }),

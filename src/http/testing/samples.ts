@@ -130,6 +130,8 @@ export const s3: SnapshotView = { ...s2, name: 's3', current: false };
 export const plainMove: MoveRequest = {
   disks: ['vda'],
   to: '/dst',
+  strategy: 'auto',
+  tlsCreds: null,
   rotateBytes: 1n << 30n,
   bytesPerSecond: null,
   verify: 'full',
@@ -145,6 +147,8 @@ export const plainMove: MoveRequest = {
 export const aMove: MoveRequest = {
   disks: ['vda'],
   to: '/dst',
+  strategy: 'full',
+  tlsCreds: '/etc/pki/nbd',
   rotateBytes: 1n << 28n,
   bytesPerSecond: 1n << 20n,
   verify: 'sample',

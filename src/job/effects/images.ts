@@ -17,7 +17,7 @@ export const neverUndone = async (step: { readonly kind: string }): Promise<void
 
 export const createImage: Effect<StepOf<'create-image'>, DomainWorld> = {
   async do(step, { images }) {
-    await images.create({ ...step, format: 'qcow2' });
+    await images.create({ ...step, format: step.format ?? 'qcow2' });
   },
   async undo(step, { images }) {
     if (!step.existed) await images.remove(step.path);
@@ -29,7 +29,7 @@ export const createImage: Effect<StepOf<'create-image'>, DomainWorld> = {
     if (file === null || (step.existed && file.kind === 'file' && file.sizeBytes === 0n))
       return 'absent';
     // The planner saw nothing there, so what is there is ours: whole, or cut short by a crash.
-    const info = await images.info(step.path, 'qcow2').catch(() => null);
+    const info = await images.info(step.path, step.format ?? 'qcow2').catch(() => null);
     const whole =
       info?.virtualSizeBytes === step.sizeBytes &&
       (info.backing?.filename ?? null) === (step.backing?.path ?? null);
@@ -44,7 +44,7 @@ export const recreateImage: Effect<StepOf<'recreate-image'>, DomainWorld> = {
     // Beside it and renamed, so that there never is half an image that a later look would take for somebody's change.
     const path = isFile ? `${step.path}.new` : step.path;
     if (isFile) await images.remove(path);
-    await images.create({ ...step, path, format: 'qcow2' });
+    await images.create({ ...step, path, format: step.format ?? 'qcow2' });
     if (isFile) await images.rename(path, step.path);
   },
   // What was there was worth nothing (law 2), and what is there now is empty.

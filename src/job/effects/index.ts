@@ -2,6 +2,7 @@
 
 import type { Effects } from '../effect.js';
 import type { DomainWorld } from '../world.js';
+import { takeDevice } from './devices.js';
 import {
   createNvram,
   killQemu,
@@ -11,6 +12,7 @@ import {
   signalGuest,
   startQemu,
 } from './guest.js';
+import { startFuse } from './fuse.js';
 import { thawGuest } from './freeze.js';
 import { trimGuest } from './trim.js';
 import { checkImage, copyImage, createImage, recreateImage, removeFile } from './images.js';
@@ -26,6 +28,8 @@ import { snapshot } from './snapshot.js';
 export const effects: Effects<DomainWorld> = {
   'create-image': createImage,
   'recreate-image': recreateImage,
+  'take-device': takeDevice,
+  'start-fuse': startFuse,
   'open-node': openNode,
   'close-node': closeNode,
   snapshot,

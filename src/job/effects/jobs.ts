@@ -10,6 +10,7 @@ import type { Effect, EffectContext } from '../effect.js';
 import type { DomainWorld } from '../world.js';
 import { ifAlive, needMonitor } from '../world.js';
 import { neverUndone } from './images.js';
+import { MirrorPace } from './mirror-pace.js';
 import { rootsOf } from './nodes.js';
 
 const END_TIMEOUT_MS = 30_000;
@@ -33,6 +34,7 @@ export const startMirror: Effect<StepOf<'start-mirror'>, DomainWorld> = {
       // Law 11: a copy that an error pauses hurts no guest and can go on; `report` would end it.
       'on-target-error': 'stop',
       'on-source-error': 'report',
+      ...(step.bytesPerSecond === undefined ? {} : { speed: step.bytesPerSecond }),
     });
   },
   undo: (step, world) => ifAlive(world, (monitor) => cancel(monitor, step.jobId)),
@@ -86,7 +88,7 @@ export const waitReady: Effect<StepOf<'wait-ready'>, DomainWorld> = {
   async do(step, world, context) {
     const monitor =
       step.job === 'commit' ? await world.monitor() : await needMonitor(world, 'wait for READY');
-    if (monitor !== null) await untilReady(monitor, step.jobIds, context);
+    if (monitor !== null) await untilReady(monitor, step, world, context);
   },
   undo: async () => undefined,
   async probe(step, world) {
@@ -100,22 +102,27 @@ export const waitReady: Effect<StepOf<'wait-ready'>, DomainWorld> = {
 /** READY is what QEMU says, never arithmetic (law 12): `standby` of a stopped guest counts when the job was READY before. */
 async function untilReady(
   monitor: Monitor,
-  ids: readonly string[],
+  { jobIds: ids, isPaced, fuses = [] }: StepOf<'wait-ready'>,
+  world: DomainWorld,
   context: EffectContext,
 ): Promise<void> {
+  const pace = isPaced === true ? new MirrorPace(monitor, ids) : null;
   for (;;) {
+    for (const fuse of fuses) await world.fuses.check(fuse);
+    await pace?.follow(context.pace());
     if (context.signal.aborted)
       throw new StateError('OPERATION_ABORTED', 'wait for READY: canceled');
     try {
       await waitJobs(monitor, ids, ['ready', 'waiting', 'pending'], LOOK_EVERY_MS);
-      return;
+      return await pace?.free();
     } catch (error) {
       // Not yet, or QEMU is busy: it is asked again, and then it has its time to answer.
       if (!(error instanceof BusyError || isLate(error))) throw error;
     }
     const jobs = await queryJobs(monitor);
     const blocks = ids.map((id) => jobs.get(id)?.block ?? null);
-    if (blocks.every((block) => block?.ready === true && block['io-status'] === 'ok')) return;
+    if (blocks.every((block) => block?.ready === true && block['io-status'] === 'ok'))
+      return await pace?.free();
     context.progress({
       doneBytes: blocks.reduce((sum, block) => sum + (block?.offset ?? 0n), 0n),
       totalBytes: blocks.reduce((sum, block) => sum + (block?.len ?? 0n), 0n),

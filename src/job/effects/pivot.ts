@@ -84,7 +84,7 @@ async function switchOver(
     const stoppedAt = performance.now();
     await monitor.execute('stop', {}, { timeoutMs: STOP_TIMEOUT_MS });
     if (isOurs) pauses.set(monitor, stoppedAt);
-    await complete(monitor, disks);
+    await complete(monitor, disks, world);
     await checkRoots(monitor, disks);
   }
   await nameBacking(monitor, disks);
@@ -218,13 +218,18 @@ function checkJob(disk: PivotDisk, job: Job | undefined): void {
 
 /** Law 9: asked from outside QEMU, because inside it nothing could time out once it drains. */
 export async function checkHealth(
-  disk: Pick<PivotDisk, 'path' | 'target'>,
+  disk: Pick<PivotDisk, 'path' | 'target' | 'fuse'>,
   world: DomainWorld,
   doing = 'pivot',
 ): Promise<void> {
-  if (disk.path === null) return;
+  const { path, fuse } = disk;
+  if (path === null && fuse === undefined) return;
   for (const timeoutMs of [SETTLE_TIMEOUT_MS, HEALTH_TIMEOUT_MS]) {
-    await world.images.answer(disk.path, timeoutMs).catch((cause: unknown) => {
+    const answer =
+      fuse === undefined
+        ? world.images.answer(path ?? '', timeoutMs)
+        : world.fuses.answer(fuse, timeoutMs);
+    await answer.catch((cause: unknown) => {
       const text = `${doing} ${disk.target}: ${messageOf(cause)}, so it is left alone now`;
       throw new StateError('OPERATION_INVALID', text, { cause });
     });
@@ -232,18 +237,26 @@ export async function checkHealth(
 }
 
 /** A commit has no way back once a disk of it has switched: the others are tried again, while there is nothing to copy. */
-async function complete(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
+async function complete(
+  monitor: Monitor,
+  disks: readonly PivotDisk[],
+  world: DomainWorld,
+): Promise<void> {
   try {
-    await completeOnce(monitor, disks);
+    await completeOnce(monitor, disks, world);
   } catch (error) {
     const roots = await rootsOf(monitor);
     if (!disks.some((disk) => disk.job === 'commit' && roots.has(disk.to))) throw error;
     await commitAgain(monitor, disks, roots);
-    await completeOnce(monitor, disks);
+    await completeOnce(monitor, disks, world);
   }
 }
 
-async function completeOnce(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
+async function completeOnce(
+  monitor: Monitor,
+  disks: readonly PivotDisk[],
+  world: DomainWorld,
+): Promise<void> {
   const ids = disks.map((disk) => disk.jobId);
   // `stop` makes jobs flap between ready and standby; job-complete is taken in READY only.
   const jobs = await waitJobs(
@@ -265,6 +278,8 @@ async function completeOnce(monitor: Monitor, disks: readonly PivotDisk[]): Prom
   const pending = ids.filter((id) => ready.get(id)?.info.status === 'pending');
   // The last moment at which all can still be cancelled: one that failed takes the others with it.
   for (const disk of disks) checkJob(disk, ready.get(disk.jobId));
+  // Behind the last flush (block/mirror.c flushes before `pending`): one server has it all, or it is not switched to.
+  for (const { fuse } of disks) if (fuse !== undefined) await world.fuses.check(fuse);
   await Promise.all(pending.map((id) => monitor.execute('job-finalize', { id })));
   const over = await waitJobs(monitor, ids, ['concluded'], CONCLUDED_TIMEOUT_MS);
   for (const disk of disks) checkJob(disk, over.get(disk.jobId));

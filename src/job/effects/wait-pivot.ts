@@ -21,10 +21,11 @@ const AWAY_PATIENCE_MS = 60_000;
 export const waitPivot: Effect<StepOf<'wait-pivot'>, DomainWorld> = {
   background: true,
   repeatable: true,
-  async do({ when, jobIds }, world, context) {
+  async do({ when, jobIds, fuses = [] }, world, context) {
     let since: number | null = null;
     let lastThereMs = performance.now();
     for (;;) {
+      for (const fuse of fuses) await world.fuses.check(fuse);
       const seen = await lookAt(await needMonitor(world, 'wait for the pivot'), jobIds, context);
       if (seen !== 'away') lastThereMs = performance.now();
       else if (

@@ -40,6 +40,7 @@ export function productStore(
     device: async (path) => {
       throw new Error(`${path}: the fake has no block devices`);
     },
+    own: async () => undefined,
     info: async (path) => {
       if (empty.has(path)) throw new Error(`info ${path}: Image is not in qcow2 format`);
       return await infoOf(storage, path);

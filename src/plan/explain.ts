@@ -14,6 +14,8 @@ export function explainStep(step: Step): string {
       return `take ${step.path}, whose content is void from now on`;
     case 'start-fuse':
       return `connect to ${showSource(step.fuse.server)} through a process of its own`;
+    case 'end-fuse':
+      return `end the process in front of an NBD server, if there is one`;
     case 'open-node':
       return `open ${fileOf(step.options)} as ${step.options['node-name']}`;
     case 'close-node':
@@ -105,6 +107,7 @@ export function whereToLook(step: Step, domainName: string): string {
       return `it is done if ${step.to} is there and ${step.to}.part is not`;
     case 'take-device':
     case 'start-fuse':
+    case 'end-fuse':
     case 'hold-images':
     case 'arrive':
     case 'let-go-images':

@@ -12,7 +12,7 @@ import {
   signalGuest,
   startQemu,
 } from './guest.js';
-import { startFuse } from './fuse.js';
+import { endFuse, startFuse } from './fuse.js';
 import { thawGuest } from './freeze.js';
 import { copyImage, createImage, recreateImage, removeFile } from './images.js';
 import { cancelJob, dismissJobs, sealJob, startCommit, startMirror, waitReady } from './jobs.js';
@@ -29,6 +29,7 @@ export const effects: Effects<DomainWorld> = {
   'recreate-image': recreateImage,
   'take-device': takeDevice,
   'start-fuse': startFuse,
+  'end-fuse': endFuse,
   'open-node': openNode,
   'close-node': closeNode,
   snapshot,

@@ -26,6 +26,7 @@ export const hostFuses = (runAs: RunAs | null): Fuses => ({
 });
 
 const program = 'qemu-storage-daemon';
+const prober = 'qemu-io';
 const creds = 'tls';
 
 function argvOf({ socket, name, pidFile, server }: Fuse): readonly string[] {
@@ -160,7 +161,7 @@ export async function answerFuse(fuse: Fuse, timeoutMs: number): Promise<void> {
     driver: 'raw',
     file: { driver: 'nbd', server: nbdServer(throughFuse(fuse).host), export: name },
   };
-  const child = spawn('qemu-io', ['-c', 'flush', `json:${JSON.stringify(image)}`], {
+  const child = spawn(prober, ['-c', 'flush', `json:${JSON.stringify(image)}`], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let complaint = '';

@@ -36,7 +36,16 @@ const changed = (now: SaidPace, { limitBytesPerSecond, isPaused, auto }: PaceCha
 });
 
 /** @throws RequestError where the guest's writes cannot be measured. */
-async function checkAuto(host: Host, { domain }: OperationRecord, what: string): Promise<void> {
+async function checkAuto(
+  host: Host,
+  { domain, plan }: OperationRecord,
+  what: string,
+): Promise<void> {
+  if (plan.full !== undefined)
+    throw new RequestError(
+      'OPERATION_UNSUPPORTED',
+      `${what}: it moves by full mirrors, whose limit does not move by itself; say one instead`,
+    );
   const monitor = await host.guestOf(domain).monitor();
   // A move whose QEMU is gone goes on in the next one, which is asked then.
   if (monitor === null || canMeasure(monitor)) return;

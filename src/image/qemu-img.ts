@@ -36,6 +36,9 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
   return {
     stat,
     device: deviceInfo,
+    own: async (path) => {
+      if (owner !== null) await fs.chown(path, owner.uid, owner.gid);
+    },
     info: (path, format) => info(run, path, format),
     create: async (image) => {
       await create(run, image);

@@ -46,6 +46,8 @@ export interface ImageStore {
   stat(path: string): Promise<FileFacts | null>;
   /** Of a block device. Throws SystemError for what is none. */
   device(path: string): Promise<DeviceInfo>;
+  /** Gives what is there to the user that QEMU runs as, where that is another. */
+  own(path: string): Promise<void>;
   /** Null: there is nothing at that path. Looks at the header without taking locks. */
   info(path: string, format: Format): Promise<ImageInfo | null>;
   create(image: CreateImage): Promise<void>;

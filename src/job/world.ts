@@ -20,7 +20,7 @@ export interface Fuses {
   /** Resolves when it is connected and listens. A former one of its names is ended. */
   start(fuse: Fuse): Promise<void>;
   /** Gone already is fine. */
-  end(fuse: Fuse): Promise<void>;
+  end(fuse: Pick<Fuse, 'pidFile' | 'socket' | 'stateFile'>): Promise<void>;
   /** @throws {QemuError} it is not connected to its server as it was at its start: what was written may be lost. */
   check(fuse: Fuse): Promise<void>;
   /** As `check`, and a flush comes back. @throws {BusyError} not within `timeoutMs`. */

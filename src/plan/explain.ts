@@ -15,6 +15,7 @@ const texts: { readonly [K in StepKind]: (step: StepOf<K>) => string } = {
     `make ${step.path} anew${step.backing === null ? '' : ` over ${step.backing.path}`}`,
   'take-device': (step) => `take ${step.path}, whose content is void from now on`,
   'start-fuse': (step) => `connect to ${showSource(step.fuse.server)} through a process of its own`,
+  'end-fuse': () => 'end the process in front of an NBD server, if there is one',
   'open-node': (step) => `open ${fileOf(step.options)} as ${step.options['node-name']}`,
   'close-node': (step) => `close ${fileOf(step.options)} (${step.options['node-name']})`,
   snapshot: (step) =>
@@ -108,6 +109,7 @@ export function whereToLook(step: Step, domainName: string): string {
     case 'check-image':
     case 'take-device':
     case 'start-fuse':
+    case 'end-fuse':
     case 'hold-images':
     case 'arrive':
     case 'let-go-images':

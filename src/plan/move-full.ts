@@ -8,7 +8,7 @@ import type { DiskFacts, FileFacts, PathFacts } from '../block/facts.js';
 import type { Image, Layer } from '../block/layer.js';
 import type { Fuse } from '../block/fuse.js';
 import { throughFuse } from '../block/fuse.js';
-import { formatNode, localPath, showSource } from '../block/layer.js';
+import { formatNode, localPath } from '../block/layer.js';
 import type { BlockdevOptions, OpenHow } from '../block/node.js';
 import { blockdevOptions, chainOptions, reopenOptions } from '../block/node.js';
 import { findDisk } from '../domain/definition.js';
@@ -117,10 +117,8 @@ function checkDisk(request: MoveFull, disk: Disk, before: readonly Disk[]): Erro
     );
   for (const { source } of layersOf(disk)) {
     const path = localPath(source);
-    if (path === null)
-      return bad(
-        `${showSource(source)} is on the network; disks move from files and block devices`,
-      );
+    // Whoever serves it knows what it is.
+    if (path === null) continue;
     const seen = request.files.get(path);
     if (seen?.info == null)
       return bad(`image ${path} cannot be read by ferryd; check its path and permissions`);
@@ -218,7 +216,7 @@ export const fullBytesOf = (
 function bytesOf(files: MoveFull['files'], sizes: MoveFull['sizes'], disk: Disk): bigint {
   const whole = sizes.get(disk.target)?.sizeBytes ?? 0n;
   const taken = layersOf(disk).map(({ source }) =>
-    source.type === 'block'
+    source.type !== 'file'
       ? whole
       : (files.get(localPath(source) ?? '')?.info?.actualSizeBytes ?? 0n),
   );
@@ -231,15 +229,13 @@ function wayOf(request: MoveFull, disk: Disk, index: number): FullWay {
   const common = { target: disk.target, driver: disk.driver, from: layersOf(disk), sizeBytes };
   const to = { ...imageAt(request, disk), index };
   const { prefix, logFile } = request.fuseAt;
-  const base = `${prefix}${index}`;
+  const files = fuseFilesOf(prefix, index);
   const fuse =
     to.source.type !== 'network'
       ? null
       : {
-          socket: `${base}.sock`,
+          ...files,
           name: disk.target,
-          pidFile: `${base}.pid`,
-          stateFile: `${base}.json`,
           logFile,
           server: to.source,
         };
@@ -300,6 +296,7 @@ function build(request: MoveFull, ways: readonly FullWay[], nextIndex: number): 
       ...(quiesce ? [{ kind: 'thaw-guest' } as const] : []),
       { kind: 'dismiss-jobs', jobIds },
       ...ways.flatMap(closeSource),
+      ...ways.flatMap((way) => endFuses(request, way)),
       ...(trim ? [{ kind: 'trim-guest' } as const] : []),
     ],
     commitAt: before.length,
@@ -434,6 +431,18 @@ function arrived(record: DomainRecord, { target, from, to }: FullWay): readonly 
     },
   ];
 }
+
+/** A domain that was started on its server has none. */
+const endFuses = ({ fuseAt }: MoveFull, { from }: FullWay): readonly Step[] =>
+  from
+    .filter(({ source }) => source.type === 'network')
+    .map(({ index }) => ({ kind: 'end-fuse', fuse: fuseFilesOf(fuseAt.prefix, index) }));
+
+const fuseFilesOf = (prefix: string, index: number) => ({
+  socket: `${prefix}${index}.sock`,
+  pidFile: `${prefix}${index}.pid`,
+  stateFile: `${prefix}${index}.json`,
+});
 
 const closeSource = (way: FullWay): readonly Step[] =>
   chainOptions(way.from, way.driver, false)

@@ -31,7 +31,7 @@ export const operations = {
   'mirror lost': 'clears up after a mirror that failed; the guest stays where it is',
   'mirror-attach': 'takes up mirrors again that ended with their QEMU',
   rotate: 'puts a fresh layer on the disks of a move',
-  move: 'moves disks to another folder while the guest runs',
+  move: 'moves disks to another place while the guest runs',
   'delete-source': 'deletes the source of a move, as was asked for',
   gc: 'removes files that we left and nobody uses',
 } as const satisfies Readonly<Record<string, string>>;

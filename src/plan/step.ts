@@ -141,6 +141,8 @@ interface Steps {
   'take-device': { readonly path: string; readonly sizeBytes: bigint };
   /** A fuse (law 8) towards an NBD server: a process that outlives us, ended with its domain's QEMU. */
   'start-fuse': { readonly fuse: Fuse };
+  /** The fuse of an image that is closed; none is fine. */
+  'end-fuse': { readonly fuse: Pick<Fuse, 'pidFile' | 'socket' | 'stateFile'> };
   /** QAPI `blockdev-add`. */
   'open-node': { readonly options: BlockdevOptions };
   /** QAPI `blockdev-del`; undone by opening it again. */
@@ -317,6 +319,7 @@ const final: ReadonlySet<StepKind> = new Set([
   'stamp',
   'dismiss-jobs',
   'remove-file',
+  'end-fuse',
   'kill-qemu',
   'signal-guest',
   'pause-guest',

@@ -42,6 +42,7 @@ export function productStore(
     device: async (path) => {
       throw new Error(`${path}: the fake has no block devices`);
     },
+    own: async () => undefined,
     info: async (path) => {
       if (empty.has(path)) throw new Error(`info ${path}: Image is not in qcow2 format`);
       return await infoOf(storage, path);
@@ -55,13 +56,7 @@ export function productStore(
       await sync(image.path);
     },
     isEmpty: async (path) => await storage.isEmpty(path),
-    copy: async ({ from, to, ...request }) => {
-      const files = outside(new FakeCopyFiles(storage, from, to));
-      const doing = `copy ${from} to ${to}`;
-      const whole = await copyFrozen(files, { ...request, doing }, copyTuning);
-      if (!isCopy(storage, from, to)) storage.rude(`${doing}: it says that it is whole and is not`);
-      return whole;
-    },
+    copy: copies(storage, outside),
     ...conversions(storage, outside),
     identity: async (path) => {
       const image = storage.files.get(path);
@@ -95,6 +90,19 @@ export function productStore(
     freeBytes: async () => 1n << 40n,
     readRate: async () => null,
     writeRate: async () => null,
+  };
+}
+
+function copies(
+  storage: FakeStorage,
+  outside: (files: CopyFiles) => CopyFiles,
+): ImageStore['copy'] {
+  return async ({ from, to, ...request }) => {
+    const files = outside(new FakeCopyFiles(storage, from, to));
+    const doing = `copy ${from} to ${to}`;
+    const whole = await copyFrozen(files, { ...request, doing }, copyTuning);
+    if (!isCopy(storage, from, to)) storage.rude(`${doing}: it says that it is whole and is not`);
+    return whole;
   };
 }
 

@@ -12,7 +12,7 @@ export const takeDevice: Effect<StepOf<'take-device'>, DomainWorld> = {
     const found = await images.device(path);
     const problem =
       found.heldBy ?? (found.sizeBytes < sizeBytes ? `it has only ${found.sizeBytes} bytes` : null);
-    if (problem === null) return;
+    if (problem === null) return await images.own(path);
     throw new StateError(
       'OPERATION_INVALID',
       `take ${path}: ${problem}; free it or name another device`,

@@ -3,6 +3,15 @@
 import type { StepOf } from '../../plan/step.js';
 import type { Effect } from '../effect.js';
 import type { DomainWorld } from '../world.js';
+import { neverUndone } from './images.js';
+
+/** Behind the switch: QEMU has closed what was behind it, and with that flushed it. */
+export const endFuse: Effect<StepOf<'end-fuse'>, DomainWorld> = {
+  repeatable: true,
+  do: async ({ fuse }, { fuses }) => await fuses.end(fuse),
+  undo: neverUndone,
+  probe: async () => 'absent',
+};
 
 export const startFuse: Effect<StepOf<'start-fuse'>, DomainWorld> = {
   repeatable: true,

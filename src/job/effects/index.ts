@@ -12,7 +12,7 @@ import {
   signalGuest,
   startQemu,
 } from './guest.js';
-import { startFuse } from './fuse.js';
+import { endFuse, startFuse } from './fuse.js';
 import { thawGuest } from './freeze.js';
 import { trimGuest } from './trim.js';
 import { checkImage, copyImage, createImage, recreateImage, removeFile } from './images.js';
@@ -30,6 +30,7 @@ export const effects: Effects<DomainWorld> = {
   'recreate-image': recreateImage,
   'take-device': takeDevice,
   'start-fuse': startFuse,
+  'end-fuse': endFuse,
   'open-node': openNode,
   'close-node': closeNode,
   snapshot,

@@ -37,7 +37,9 @@ export class MirrorPace {
   /** False: not just now; every drain has it stand still for a moment, and then it takes no such word. */
   private async tell(id: string, job: Job | undefined, pace: CopyPace): Promise<boolean> {
     if (job?.block == null || job.block['io-status'] !== 'ok' || !takesSpeed(job)) return false;
-    const speed = pace.limitBytesPerSecond ?? 0n;
+    // What is said is said of all of them together; 0 would be no limit.
+    const share = (pace.limitBytesPerSecond ?? 0n) / BigInt(this.ids.length);
+    const speed = pace.limitBytesPerSecond === null || share > 0n ? share : 1n;
     const isPaused = job.info.status === 'paused' || job.info.status === 'standby';
     try {
       await this.monitor.execute('block-job-set-speed', { device: id, speed });

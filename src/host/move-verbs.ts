@@ -84,6 +84,7 @@ async function begin(
 ): Promise<Started> {
   return await host.begin(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
+    host.context.images.expectCopy();
     if (record.live !== null) await host.watchers.opening(uuid);
     const looked = await lookAround(host, record, request);
     const changed = world === null ? null : changesOf(record, world, await looked.world());

@@ -64,7 +64,7 @@ export async function copyFrozen(
   const kept = await keptOf(copying);
   if (kept === null) {
     const totalBytes = dataOf(windows);
-    await request.save({ note: 'begun', source, pieceBytes, totalBytes });
+    await request.save({ note: 'begun', source, pieceBytes, key: files.key, totalBytes });
     if (await files.clone()) return await finish(copying, null, null);
     await files.begin(Number(source.sizeBytes));
   } else {
@@ -82,7 +82,8 @@ const nothingKept: Kept = { pieces: new Map(), brokenBytes: 0, seen: nothingSeen
 async function keptOf(copying: Copying): Promise<Kept | null> {
   const { files, request, tuning, source, windows } = copying;
   const { saved } = request;
-  if (saved === null || saved.pieces.length === 0 || !sameFile(saved.source, source)) return null;
+  if (saved === null || saved.pieces.length === 0 || saved.key !== files.key) return null;
+  if (!sameFile(saved.source, source)) return null;
   const target = await files.target();
   if (target?.sizeBytes !== source.sizeBytes) return null;
 

@@ -10,6 +10,7 @@ import type { FakeStorage, Image } from './storage.js';
 import { blockBytes } from './storage.js';
 
 export class FakeCopyFiles implements CopyFiles {
+  readonly key = 'key';
   readonly lanes = 2;
   private readonly storage: FakeStorage;
   private readonly from: string;

@@ -57,11 +57,12 @@ export function productStore(
       if (!isCopy(storage, from, to)) storage.rude(`${doing}: it says that it is whole and is not`);
       return whole;
     },
+    expectCopy: () => undefined,
     identity: async (path) => {
       const image = storage.files.get(path);
       return image === undefined ? null : identityOf(image);
     },
-    rootOf: async (path, pieceBytes, signal) => {
+    rootOf: async (path, { pieceBytes }, signal) => {
       const files = new FakeCopyFiles(storage, path, path);
       return await rootOfTarget(files, await files.source(), pieceBytes, signal);
     },

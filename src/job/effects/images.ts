@@ -120,10 +120,11 @@ async function isOurs(
   const saved = await context.saved();
   const file = await images.identity(step.to);
   if (file === null || saved === null || saved.whole === null) return false;
+  const { pieceBytes, key } = saved;
   const { root, file: written } = saved.whole;
   if (sameFile(written, file)) return true;
-  if (root === null || written.sizeBytes !== file.sizeBytes) return false;
-  return (await images.rootOf(step.to, saved.pieceBytes, context.signal)) === root;
+  if (root === null || key === undefined || written.sizeBytes !== file.sizeBytes) return false;
+  return (await images.rootOf(step.to, { pieceBytes, key }, context.signal)) === root;
 }
 
 const vanished = (step: StepOf<'copy-image'>): StateError =>

@@ -8,7 +8,7 @@ import { explainPivot, pivotAtOnce } from '../plan/pivot-when.js';
 import { problemText } from './keeper.js';
 import type { SaidPace } from './paces.js';
 import type { CopyProgress } from './watching/copies.js';
-import { copiesOf, doneOf, totalOf, workDoneOf, workOf } from './watching/copies.js';
+import { copiesOf, doneOf, isCopying, totalOf, workDoneOf, workOf } from './watching/copies.js';
 import type { DiskSight, Sight } from './watching/move-watch.js';
 
 export interface MoveState {
@@ -106,7 +106,7 @@ function amountOf(
   { copies }: Whole,
   at: StepProgress | null,
 ): { readonly doneBytes: bigint; readonly totalBytes: bigint } {
-  if (at?.kind === 'copy-image' && at.report?.phase !== 'verifying')
+  if (at !== null && isCopying(at))
     return {
       doneBytes: doneOf(copies),
       totalBytes: totalOf(copies) ?? at.report?.totalBytes ?? 0n,
@@ -159,7 +159,7 @@ function phaseOf(
   if (isSwitched) return 'merging the overlay';
   switch (kind) {
     case 'copy-image':
-      return at?.report?.phase ?? 'copying';
+      return at !== null && !isCopying(at) ? 'verifying' : 'copying';
     case 'wait-ready':
     case 'wait-pivot':
       return 'catching up';

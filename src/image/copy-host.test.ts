@@ -21,6 +21,7 @@ import { copyError } from './copy-error.js';
 import { HostCopyFiles } from './copy-host.js';
 import type { CopyFiles, Tuning } from './copying.js';
 import { copyFrozen, rootOfTarget } from './copy.js';
+import { Pace } from './pace.js';
 import { newKey } from './pieces.js';
 import { copyTool } from './qemu-img.js';
 
@@ -118,7 +119,7 @@ async function copy(
       },
       onProgress: () => undefined,
       signal: signal ?? new AbortController().signal,
-      limitBytesPerSecond: () => limit ?? null,
+      pace: new Pace(() => limit ?? null),
     },
     tuning,
   );

@@ -49,7 +49,7 @@ export async function copyFrozen(
   const pieceBytes = request.saved?.pieceBytes ?? tuning.pieceBytes;
   const windows = windowsOf(await files.extents('source'), Number(source.sizeBytes), pieceBytes);
   const done = progressOf(windows, 'copying', request.onProgress);
-  const pace = new Pace(request.limitBytesPerSecond ?? (() => null));
+  const { pace = new Pace(() => null) } = request;
   const copying = {
     files,
     request,

@@ -64,8 +64,8 @@ export interface CopyRequest {
   readonly verify?: VerifyMode;
   /** What the sample follows from. */
   readonly seed?: number;
-  /** Asked again and again, so it may change. Null, or left out: as fast as it goes. */
-  readonly limitBytesPerSecond?: () => number | null;
+  /** Of all that is read, at the source or at the target; other copies may share it. Left out: as fast as it goes. */
+  readonly pace?: Pace;
 }
 
 export interface Tuning {

@@ -16,6 +16,7 @@ import { StateError } from '../std/errors.js';
 import { HostCopyFiles } from './copy-host.js';
 import { copyFrozen } from './copy.js';
 import type { CopyReport, Tuning } from './copying.js';
+import { Pace } from './pace.js';
 import { newKey } from './pieces.js';
 import { copyTool } from './qemu-img.js';
 import { readBackOf } from './verify.js';
@@ -58,7 +59,7 @@ async function copy(folder: string, asked: Asked): Promise<CopyWhole> {
       onProgress: (report) => asked.onReport?.(report),
       signal: asked.signal ?? new AbortController().signal,
       verify: asked.verify ?? 'full',
-      limitBytesPerSecond: () => (isVerifying ? (asked.limit ?? null) : null),
+      pace: new Pace(() => (isVerifying ? (asked.limit ?? null) : null)),
     },
     { ...tuning, checkpointBytes: 64 * MiB },
   );

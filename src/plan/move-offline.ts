@@ -17,6 +17,7 @@ import {
   copySteps,
   destinationsOf,
   diskObstacle,
+  inLanes,
   noDisk,
 } from './move.js';
 import { refuse } from './refuse.js';
@@ -69,7 +70,10 @@ export function planMoveOffline(request: MoveOffline): Plan | Refusal {
   if (refusal !== null) return refuse(refusal);
   const ways = disks.map((disk) => wayOf(request, disk));
   const hold = ways.flatMap(({ from }) => from).map((image) => heldOf(request, image));
-  const copies = ways.flatMap((way) => copySteps(request, way));
+  const copies = inLanes(
+    request,
+    ways.flatMap((way) => copySteps(request, way)),
+  );
   const before: readonly Step[] = [
     { kind: 'hold-images', images: hold },
     ...copies.map((step): Step => (step.kind === 'copy-image' ? { ...step, hold } : step)),

@@ -291,7 +291,10 @@ function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
     ...prepareSteps(overlays),
     snapshotStep(overlays, nextIndex),
     ...overlays.flatMap(mirrorSteps),
-    ...ways.flatMap((way) => copySteps(request, way)),
+    ...inLanes(
+      request,
+      ways.flatMap((way) => copySteps(request, way)),
+    ),
     ...ways.flatMap(openCopies),
   ];
   const tail = moveTail(request.record, move);
@@ -343,6 +346,23 @@ export function copySteps(
       };
     })
     .toReversed();
+}
+
+/** Copies that share neither storage, or one of them only, go on at once: what holds one up need not hold up another. */
+export function inLanes(
+  { files, folder }: Pick<Move, 'files' | 'folder'>,
+  steps: readonly Step[],
+): readonly Step[] {
+  const laneOf = (step: Step): string | null => {
+    const source = step.kind === 'copy-image' ? files.get(step.from)?.file?.device : null;
+    return source == null || folder === null ? null : `${source}-${folder.device}`;
+  };
+  const lanes = steps.map(laneOf);
+  if (lanes.includes(null) || new Set(lanes).size === 1) return steps;
+  return steps.map((step, i): Step => {
+    const lane = lanes[i];
+    return step.kind === 'copy-image' && lane != null ? { ...step, lane } : step;
+  });
 }
 
 const openCopies = (way: Way): readonly Step[] =>

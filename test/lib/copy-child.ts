@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs';
 import type { CopyRequest, Tuning } from '../../src/image/copying.js';
 import { copyFrozen } from '../../src/image/copy.js';
+import { Pace } from '../../src/image/pace.js';
 import { newKey } from '../../src/image/pieces.js';
 import { copyTool } from '../../src/image/qemu-img.js';
 import { HostCopyFiles } from '../../src/image/copy-host.js';
@@ -58,7 +59,7 @@ const request: CopyRequest = {
   },
   onProgress: ({ doneBytes }) => say({ doneBytes: Number(doneBytes) }),
   signal: new AbortController().signal,
-  limitBytesPerSecond: () => task.limitBytesPerSecond,
+  pace: new Pace(() => task.limitBytesPerSecond),
 };
 const key = saved?.key ?? newKey();
 await using files = new HostCopyFiles({ from, to, key }, copyTool('qemu-img'), null);

@@ -13,7 +13,9 @@ import { blockBytes } from '../fake/storage.js';
 export const folders = ['/src', '/dst'] as const;
 
 /** The fake keeps no times: nothing in a scenario is sealed and touched. */
-const times = { modifiedNs: 0n, bornMs: null, device: 1n } as const;
+const times = { modifiedNs: 0n, bornMs: null } as const;
+/** The second disk comes from a storage of its own, so that its copies go on beside those of the others. */
+const deviceOf = (path: string): bigint => (path.includes('vdb') ? 2n : 1n);
 const aFile = { kind: 'file', readable: true, writable: true, ...times } as const;
 const headerBytes = 196_608n;
 
@@ -35,7 +37,9 @@ export function productStore(
   return {
     stat: async (path) => {
       const found = statOf(storage, path);
-      return found ?? (empty.has(path) ? { ...aFile, sizeBytes: 0n } : null);
+      return (
+        found ?? (empty.has(path) ? { ...aFile, device: deviceOf(path), sizeBytes: 0n } : null)
+      );
     },
     info: async (path) => {
       if (empty.has(path)) throw new Error(`info ${path}: Image is not in qcow2 format`);
@@ -94,11 +98,11 @@ export function productStore(
 }
 
 function statOf(storage: FakeStorage, path: string): FileFacts | null {
-  const common = { readable: true, writable: true, ...times };
+  const common = { readable: true, writable: true, device: deviceOf(path), ...times };
   if (folders.some((folder) => folder === path))
     return { kind: 'folder', sizeBytes: 0n, ...common };
   const image = storage.files.get(path);
-  return image === undefined ? null : { ...aFile, sizeBytes: headerBytes };
+  return image === undefined ? null : { ...aFile, device: deviceOf(path), sizeBytes: headerBytes };
 }
 
 async function infoOf(storage: FakeStorage, path: string): Promise<ImageInfo | null> {

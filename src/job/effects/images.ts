@@ -59,6 +59,7 @@ const partOf = (step: StepOf<'copy-image'>): string => `${step.to}.part`;
  */
 export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
   background: true,
+  lane: ({ lane }) => lane ?? null,
   async do(step, { images }, context) {
     const part = partOf(step);
     // An earlier life of the daemon took its hold along.
@@ -76,7 +77,7 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
       saved,
       save: context.save,
       signal: context.signal,
-      limitBytesPerSecond: () => limitOf(step, context),
+      pace: context.budget(() => limitOf(step, context)),
       onProgress: context.progress,
       verify: step.verify ?? 'full',
       seed: context.operation,

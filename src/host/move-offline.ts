@@ -7,7 +7,7 @@ import { findDisk } from '../domain/definition.js';
 import type { Definition } from '../domain/definition.js';
 import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord } from '../domain/record.js';
-import { copyBytesOf, destinationsOf } from '../plan/move.js';
+import { copyBytesOf, destinationsOf, sizesIn } from '../plan/move.js';
 import type { MoveOffline } from '../plan/move-offline.js';
 import { planMoveOffline } from '../plan/move-offline.js';
 import { present } from '../std/assert.js';
@@ -70,6 +70,7 @@ export async function lookOffline(
     verify: request.verify,
   };
   return {
+    sizes: sizesIn(move.files),
     plan: () => planMoveOffline(move),
     world: async () => await worldOf(host, move),
     describe: async (hash) => await describe(host, hash, move),

@@ -5,7 +5,7 @@ import type { Image } from '../block/layer.js';
 import { findDisk } from '../domain/definition.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import type { Move } from '../plan/move.js';
-import { destinationsOf, planMove } from '../plan/move.js';
+import { destinationsOf, planMove, sizesIn } from '../plan/move.js';
 import { isRefusal, layersOf, refuse } from '../plan/refuse.js';
 import type { Plan, Refusal } from '../plan/step.js';
 import { NotFoundError } from '../std/errors.js';
@@ -82,18 +82,24 @@ async function begin(
   host: Host,
   { uuid, request, world }: Pick<Planned, 'uuid' | 'request'> & { readonly world: World | null },
 ): Promise<Started> {
-  return await host.begin(uuid, async (known) => {
+  let sizes: ReadonlyMap<string, bigint> = new Map();
+  const started = await host.begin(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
     host.context.images.expectCopy();
     if (record.live !== null) await host.watchers.opening(uuid);
     const looked = await lookAround(host, record, request);
+    ({ sizes } = looked);
     const changed = world === null ? null : changesOf(record, world, await looked.world());
     return changed === null ? looked.plan() : refuse(changed);
   });
+  host.watchers.weighed(started.operation, sizes);
+  return started;
 }
 
 /** What was seen before a move, of a domain that runs or of one that is shut off. */
 export interface LookedAt {
+  /** What each image takes on its storage, by path. */
+  readonly sizes: ReadonlyMap<string, bigint>;
   readonly plan: () => Plan | Refusal;
   readonly world: () => Promise<World>;
   readonly describe: (hash: string) => Promise<MovePlan>;
@@ -113,6 +119,7 @@ async function lookAround(host: Host, record: DomainRecord, asked: MoveRequest):
     );
   const move = await lookOnline(host, record, live, request);
   return {
+    sizes: sizesIn(move.files),
     plan: () => planMove(move),
     world: async () => await worldOf(host, live, move),
     describe: async (hash) => await describeMove(host, hash, live, move),

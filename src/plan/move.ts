@@ -39,7 +39,7 @@ export interface Move {
   readonly stamp: string;
   /** Size of the live layer above which it is rotated; null: never. */
   readonly rotateBytes: bigint | null;
-  /** What each copy of a frozen image may read in a second; null: no limit. */
+  /** What the copies of frozen images may read in a second, together; null: no limit. */
   readonly bytesPerSecond: bigint | null;
   /** How much of each copy is read back and compared with what was read. */
   readonly verify: VerifyMode;
@@ -235,6 +235,14 @@ export const copyBytesOf = ({ files }: Pick<Move, 'files'>, disks: readonly Disk
       (sum, image) => sum + (files.get(localPath(image.source) ?? '')?.info?.actualSizeBytes ?? 0n),
       0n,
     );
+
+/** What each image takes on its storage, by path. */
+export const sizesIn = (files: Move['files']): ReadonlyMap<string, bigint> =>
+  new Map(
+    [...files].flatMap(([path, { info }]): [string, bigint][] =>
+      info === null ? [] : [[path, info.actualSizeBytes]],
+    ),
+  );
 
 function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
   const paths = present(destinationsOf(disk, request.to, request.stamp), 'checked before');

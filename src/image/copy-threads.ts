@@ -68,7 +68,7 @@ export class CopyThreads implements AsyncDisposable {
 /** A copy comes soon: as many threads as one of them needs are there when it does. */
 export const warmUp = (): void => spares.fill();
 
-const spareMs = 10_000;
+const spareMs = 120_000;
 
 /** Threads without a copy. They keep no process alive, and end when none comes. */
 class Spares {

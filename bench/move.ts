@@ -3,11 +3,12 @@
 // can all the time. Rounds are interleaved: what disturbs one mover disturbs the next one too. Source files are read from
 // their storage, not from memory.
 //
-// usage: node dist/bench/move.js [--sizes 0.5,1,2,4] [--chain 1] [--rounds 5] [--format qcow2|raw]
+// usage: script/bench [--sizes 0.5,1,2,4] [--chain 1] [--rounds 5] [--minutes 14] [--format qcow2|raw]
 //          [--pivots 1,2,4] [--resume 1] [--readme]
 //   --sizes    GiB of data, a disk of its own for each     --chain   GiB in a chain of three images; 0: none
 //   --pivots   numbers of disks; 0: none                   --resume  GiB of the move whose QEMU dies; 0: none
-//   --readme   prints nothing but the block for the README; how it goes is on stderr
+//   --rounds   at most; --minutes: nothing is begun that would not be over by then, once there is a whole round
+//   --readme   writes the table into README.md, between its marks
 //
 // It needs some 2 × (all sizes) of space below /tmp, or FERRY_LAB_PARENT; all of it is removed at the end.
 
@@ -25,6 +26,7 @@ import type { Bench, Measure, Mover } from './lib/movers.js';
 import { measure } from './lib/movers.js';
 import type { Pauses } from './lib/pivots.js';
 import { pausesOf } from './lib/pivots.js';
+import { putIntoReadme } from './lib/readme.js';
 import { writtenBy } from './lib/resumed.js';
 import type { Format, Source } from './lib/sources.js';
 import { makeSource } from './lib/sources.js';
@@ -34,6 +36,7 @@ const { values: options } = parseArgs({
     sizes: { type: 'string', default: '0.5,1,2,4' },
     chain: { type: 'string', default: '1' },
     rounds: { type: 'string', default: '5' },
+    minutes: { type: 'string', default: '14' },
     format: { type: 'string', default: 'qcow2' },
     pivots: { type: 'string', default: '1,2,4' },
     resume: { type: 'string', default: '1' },
@@ -45,14 +48,18 @@ const numbers = (text: string): readonly number[] =>
     .split(',')
     .map(Number)
     .filter((one) => one > 0);
+const number = (text: string): number => numbers(text)[0] ?? 0;
 const [sizes, pivots] = [numbers(options.sizes), numbers(options.pivots)];
-const [chainGiB, rounds, resumeGiB] = [options.chain, options.rounds, options.resume].map(Number);
+const [chainGiB, rounds, resumeGiB] = [
+  number(options.chain),
+  number(options.rounds),
+  number(options.resume),
+];
 const format: Format = options.format === 'raw' ? 'raw' : 'qcow2';
+const endMs = performance.now() + number(options.minutes) * 60_000;
 
-const say = (text: string): void => void process.stdout.write(`${text}\n`);
 /** Each measure as it is taken: a run that fails late has not been for nothing. */
-const tell = (text: string): void =>
-  void (options.readme ? process.stderr : process.stdout).write(`${text}\n`);
+const tell = (text: string): void => void process.stdout.write(`${text}\n`);
 
 /** What is measured in one boot of the guest, one after the other. */
 const boots = (canVerify: boolean): readonly (readonly Mover[])[] => [
@@ -65,9 +72,7 @@ const boots = (canVerify: boolean): readonly (readonly Mover[])[] => [
 async function makeSources(lab: Lab): Promise<readonly Source[]> {
   const shapes = [
     ...sizes.map((dataGiB) => ({ dataGiB, layers: 1, format }) as const),
-    ...(present(chainGiB, 'it has a default') > 0
-      ? [{ dataGiB: chainGiB ?? 0, layers: 3, format } as const]
-      : []),
+    ...(chainGiB > 0 ? [{ dataGiB: chainGiB, layers: 3, format } as const] : []),
   ];
   const sources: Source[] = [];
   for (const shape of shapes) sources.push(await makeSource(lab, shape));
@@ -86,10 +91,16 @@ async function moves(): Promise<Results['rounds']> {
     if (!canVerify) tell('this ferry has no --verify: only the move as it is was measured');
     const bench = { lab, libvirtd, canVerify };
     const all: Round[][] = [];
-    for (let round = 0; round < present(rounds, 'it has a default'); round++) {
+    const tookMs = new Map<Source, number>();
+    for (let round = 0; round < rounds; round++) {
       const one: Round[] = [];
-      for (const source of sources) one.push(await roundOf(bench, source, round));
-      all.push(one);
+      for (const source of sources) {
+        const begunMs = performance.now();
+        if (begunMs + (tookMs.get(source) ?? 0) > endMs) continue;
+        one.push(await roundOf(bench, source, round));
+        tookMs.set(source, performance.now() - begunMs);
+      }
+      if (one.length > 0) all.push(one);
     }
     return all;
   });
@@ -117,7 +128,7 @@ async function roundOf(bench: Bench, source: Source, round: number): Promise<Rou
 async function allPauses(): Promise<ReadonlyMap<number, Pauses>> {
   const all = new Map<number, Pauses>();
   for (const disks of pivots) {
-    const pauses = await pausesOf(disks, present(rounds, 'it has a default'));
+    const pauses = await pausesOf(disks, rounds);
     tell(
       `pivot of ${disks}: ferryd ${pauses.ours.join(' ')} ms, bare ${pauses.bare.map((ms) => ms.toFixed(1)).join(' ')} ms`,
     );
@@ -127,7 +138,7 @@ async function allPauses(): Promise<ReadonlyMap<number, Pauses>> {
 }
 
 async function afterDeath(): Promise<Results['resumed']> {
-  const dataMiB = present(resumeGiB, 'it has a default') * 1024;
+  const dataMiB = resumeGiB * 1024;
   if (dataMiB === 0) return null;
   const one = { dataMiB, sizeMiB: 2 * dataMiB, format };
   const fresh = await writtenBy('fresh move', one);
@@ -144,9 +155,12 @@ const results: Results = {
   pauses: await allPauses(),
   rounds: await moves(),
 };
-const command = ['node dist/bench/move.js', ...process.argv.slice(2)].join(' ');
+const command = ['script/bench', ...process.argv.slice(2)].join(' ');
 const qemu = (await must('qemu-system-x86_64', ['--version'])).match(/version (\S+)/)?.[1];
-say(`
-\`${command}\`: ${new Date().toISOString().slice(0, 10)}, QEMU ${qemu}, TCG, ${cpus().length} cores, ${rounds} rounds, load ${before.toFixed(1)} before and ${(loadavg()[0] ?? 0).toFixed(1)} after.
+const loads = `load ${before.toFixed(1)} before and ${(loadavg()[0] ?? 0).toFixed(1)} after`;
+const counts = results.rounds.map((round) => round.length);
+const text = `\`${command}\`: ${new Date().toISOString().slice(0, 10)}, QEMU ${qemu}, TCG, ${cpus().length} cores, ${counts.length} rounds (${counts.join(', ')} sources), ${loads}.
 
-${moveTable(results)}`);
+${moveTable(results)}`;
+if (options.readme) await putIntoReadme(text);
+else tell(`\n${text}`);

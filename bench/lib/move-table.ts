@@ -95,8 +95,11 @@ const of = (round: readonly Round[], name: string, mover: Mover): Measure | unde
   round.find(({ source }) => source.name === name)?.measures.get(mover);
 
 function slopeRows(results: Results): readonly Row[] {
+  // A round that ended early has no line of its own.
+  const sizes = (results.rounds[0] ?? []).filter(isPlain).length;
+  const whole = results.rounds.filter((round) => round.filter(isPlain).length === sizes);
   const lines = (mover: Mover, pick: (mover: Mover, measure: Measure) => number | null) =>
-    results.rounds.map((round) =>
+    whole.map((round) =>
       lineThrough(
         round.filter(isPlain).flatMap(({ source, measures }) => {
           const measure = measures.get(mover);

@@ -23,7 +23,7 @@ export interface Piece {
   readonly length: number;
   /** How much of it is data; the rest is holes. */
   readonly dataBytes: number;
-  /** SHA-256 in hex, of what was read from the source. The same for the same bytes, wherever their holes are. */
+  /** In hex, by the copy's own key, of what was read from the source. The same for the same bytes, wherever their holes are. */
   readonly hash: string;
 }
 
@@ -50,7 +50,7 @@ export interface CopyVerified {
 export interface CopyWhole {
   /** `reflink`: the file system shares the blocks, nothing was read. `convert`: qemu-img made another image of it. */
   readonly how: 'data' | 'reflink' | 'convert';
-  /** SHA-256 over the pieces of the finished file; null: it was never read as such. */
+  /** SHA-256 over the hashes of the finished file's pieces; null: it was never read as such. */
   readonly root: string | null;
   readonly file: FileIdentity;
   /** Null: nothing to compare, no byte was copied. Left out: written by a ferryd that did not verify. */
@@ -71,6 +71,8 @@ export interface CopyState {
   readonly source: FileIdentity;
   /** The length of a piece. */
   readonly pieceBytes: number;
+  /** Of the hashes of its pieces, in hex. Left out: written by a ferryd that hashed otherwise. */
+  readonly key?: string;
   /** How much data the source holds. */
   readonly totalBytes: number;
   readonly resumes: readonly CopyResume[];
@@ -89,6 +91,7 @@ export type CopyNote =
       readonly note: 'begun';
       readonly source: FileIdentity;
       readonly pieceBytes: number;
+      readonly key: string;
       readonly totalBytes: number;
     }
   | { readonly note: 'resumed'; readonly keptBytes: number; readonly brokenBytes: number }

@@ -19,7 +19,7 @@ import { findDisk } from './domain-commands.js';
 import { movePlanText } from './move-plan-text.js';
 import type { ProgressKind } from './operation-commands.js';
 import { follow, printEnd, progressOption } from './operation-commands.js';
-import { movedText } from './operation-text.js';
+import { beganText, movedText } from './operation-text.js';
 import { pivotOption } from './pivot-commands.js';
 import type { Session } from './session.js';
 import type { SourceOptions } from './source-commands.js';
@@ -154,7 +154,7 @@ const withRequest = (command: Command): Command =>
     )
     .option(
       '--bandwidth <size>',
-      'what the copy of a frozen image may read in a second, its verification too (512K, 10M, 1G; default: no limit)',
+      'what the copies of its images may read in a second, all together and with their verification (512K, 10M, 1G; default: no limit)',
       bandwidth,
     )
     .addOption(
@@ -233,14 +233,14 @@ async function followMove(
   { started, domain, disks, to, before }: Begun,
   { detach, progress }: FollowOptions,
 ): Promise<void> {
+  const text = beganText(started, disks, to);
   if (detach === true) {
-    const text = `Operation ${started.id} moves ${disks.join(', ')} to ${to}`;
     const isHeld = (started.progress?.pivot ?? 'auto') !== 'auto';
     const held = isHeld ? `\n  let it switch, once in step: ferry pivot ${started.id}` : '';
     session.print(started, () => `${text}\n  wait for it: ferry ops wait ${started.id}${held}`);
     return;
   }
-  const ended = await follow(session, started.id, progress);
+  const ended = await follow(session, started.id, progress, text);
   if (ended === null) return;
   const after = await chainOrNone(session, domain);
   // Asked once more: how much older the source is by now.

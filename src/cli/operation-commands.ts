@@ -201,7 +201,7 @@ export function printEnd(
 }
 
 /**
- * Shows progress until the operation has ended; null when the user stopped looking (exit code 130).
+ * Shows `intro`, where that is for a person, and progress until the operation has ended; null when the user stopped looking (exit code 130).
  *
  * @throws {FerryError} it was rolled back, or stopped and waits for a person.
  */
@@ -209,6 +209,7 @@ export async function follow(
   session: Session,
   id: number,
   progress: ProgressKind,
+  intro: string | null = null,
 ): Promise<OperationView | null> {
   const reporter = reporterFor(session, progress);
   using interrupts = new Interrupts(terminalOf(session, progress), {
@@ -216,6 +217,8 @@ export async function follow(
     makeRoom: () => reporter.close(),
   });
   const { signal } = interrupts;
+  // Not before: who reads it may press Ctrl-C at once.
+  if (intro !== null && progress === 'auto' && !session.json) process.stdout.write(`${intro}\n`);
   const onBreak = (): void => {
     reporter.close();
     process.stderr.write('ferry: ferryd went away; the guest goes on, waiting for ferryd\n');

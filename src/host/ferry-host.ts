@@ -312,7 +312,7 @@ export interface MoveRequest extends MoveForm {
   readonly tlsCreds: string | null;
   /** Size of the live layer above which an epoch goes on top of it, so that a death costs less than that; null: never. */
   readonly rotateBytes: bigint | null;
-  /** What each copy of a frozen image may read in a second; null: no limit. */
+  /** What the copies of its frozen images may read in a second, together; null: no limit. */
   readonly bytesPerSecond: bigint | null;
   /** How much of each copy is read back at the destination and compared before the disks switch. */
   readonly verify: VerifyMode;

@@ -15,6 +15,7 @@ import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import type { DeviceFacts, MoveFull } from '../plan/move-full.js';
 import { fullBytesOf, fullPathOf, imageAt, planMoveFull } from '../plan/move-full.js';
+import { sizesIn } from '../plan/move.js';
 import { showPivot } from '../plan/pivot-when.js';
 import { layersOf, pathsInUse } from '../plan/refuse.js';
 import { within } from '../std/deadline.js';
@@ -122,6 +123,7 @@ export async function lookFull(
     exportUsedBy: place.kind === 'nbd' ? exportUser(host, place) : null,
   };
   return {
+    sizes: sizesIn(move.files),
     plan: () => planMoveFull(move),
     world: async () => await worldOf(host, live, move, disks),
     describe: async (hash) => await describe(host, hash, move, { disks, why }),

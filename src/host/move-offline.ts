@@ -9,7 +9,7 @@ import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord } from '../domain/record.js';
 import type { SourceFate } from '../domain/source-fate.js';
 import { keptText } from '../domain/source-fate.js';
-import { copyBytesOf, roomBytesOf } from '../plan/move.js';
+import { copyBytesOf, roomBytesOf, sizesIn } from '../plan/move.js';
 import type { MoveOffline } from '../plan/move-offline.js';
 import { planMoveOffline } from '../plan/move-offline.js';
 import { StateError } from '../std/errors.js';
@@ -79,6 +79,7 @@ export async function lookOffline(
     verify: request.verify,
   };
   return {
+    sizes: sizesIn(move.files),
     plan: () => planMoveOffline(move),
     world: async () => await worldOf(host, move),
     describe: async (hash) => await describe(host, hash, move, fateOf(request)),

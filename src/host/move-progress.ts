@@ -9,7 +9,7 @@ import { waysOf, whenOf } from '../plan/ways.js';
 import { problemText } from './keeper.js';
 import type { SaidPace } from './paces.js';
 import type { CopyProgress } from './watching/copies.js';
-import { copiesOf, doneOf, totalOf, workDoneOf, workOf } from './watching/copies.js';
+import { copiesOf, doneOf, isCopying, totalOf, workDoneOf, workOf } from './watching/copies.js';
 import type { DiskSight, Sight } from './watching/move-watch.js';
 
 export interface MoveState {
@@ -122,7 +122,7 @@ function amountOf(
   { copies }: Whole,
   at: StepProgress | null,
 ): { readonly doneBytes: bigint; readonly totalBytes: bigint } {
-  if (at?.kind === 'copy-image' && at.report?.phase !== 'verifying')
+  if (at !== null && isCopying(at))
     return {
       doneBytes: doneOf(copies),
       totalBytes: totalOf(copies) ?? at.report?.totalBytes ?? 0n,
@@ -180,7 +180,7 @@ function phaseOf(
   if (isSwitched) return 'merging the overlay';
   switch (kind) {
     case 'copy-image':
-      return at?.report?.phase ?? 'copying';
+      return at === null || isCopying(at) ? 'copying' : (at.report?.phase ?? 'verifying');
     case 'check-image':
       return 'comparing';
     case 'wait-ready':

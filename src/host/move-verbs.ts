@@ -3,7 +3,7 @@
 import { findDisk } from '../domain/definition.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import type { Move } from '../plan/move.js';
-import { planMove } from '../plan/move.js';
+import { planMove, sizesIn } from '../plan/move.js';
 import { isRefusal, layersOf, refuse } from '../plan/refuse.js';
 import { checkFate, withFate } from '../plan/source.js';
 import type { Plan, Refusal } from '../plan/step.js';
@@ -81,17 +81,24 @@ async function begin(
   host: Host,
   { uuid, request, world }: Pick<Planned, 'uuid' | 'request'> & { readonly world: World | null },
 ): Promise<Started> {
-  return await host.begin(uuid, async (known) => {
+  let sizes: ReadonlyMap<string, bigint> = new Map();
+  const started = await host.begin(uuid, async (known) => {
     const record = known ?? host.known.domain(uuid);
+    host.context.images.expectCopy();
     if (record.live !== null) await host.watchers.opening(uuid);
     const looked = await lookAround(host, record, request);
+    ({ sizes } = looked);
     const changed = world === null ? null : changesOf(record, world, await looked.world());
     return changed === null ? looked.plan() : refuse(changed);
   });
+  host.watchers.weighed(started.operation, sizes);
+  return started;
 }
 
 /** What was seen before a move, of a domain that runs or of one that is shut off. */
 export interface LookedAt {
+  /** What each image takes on its storage, by path. */
+  readonly sizes: ReadonlyMap<string, bigint>;
   readonly plan: () => Plan | Refusal;
   readonly world: () => Promise<World>;
   readonly describe: (hash: string) => Promise<MovePlan>;
@@ -122,6 +129,7 @@ async function lookAtDisks(
   if (why !== null) return await lookFull(host, record, asked, { live, place, why });
   const move = await lookOnline(host, record, live, asked);
   return {
+    sizes: sizesIn(move.files),
     plan: () => planMove(move),
     world: async () => await worldOf(host, live, move),
     describe: async (hash) => await describeMove(host, hash, live, move, fateOf(asked)),

@@ -53,14 +53,26 @@ async function half() {
   const id = await journal.begin(plan);
   await journal.append(id, { type: 'done', step: 0 });
   await journal.append(id, { type: 'doing', step: 1 });
-  await journal.saveCopy(id, 1, { note: 'begun', source, pieceBytes: 100, totalBytes: 900 });
+  await journal.saveCopy(id, 1, {
+    note: 'begun',
+    source,
+    pieceBytes: 100,
+    key: 'k',
+    totalBytes: 900,
+  });
   await journal.saveCopy(id, 1, { note: 'resumed', keptBytes: 300, brokenBytes: 100 });
   const whole = { how: 'data', root: 'c0ffee', file: source } as const;
   await journal.saveCopy(id, 1, { note: 'whole', whole });
   await journal.append(id, { type: 'done', step: 1 });
   await journal.record(uuid, [{ change: 'event', event: { ...crashed, event: 'MIRROR_RESUMED' } }]);
   await journal.append(id, { type: 'doing', step: 2 });
-  await journal.saveCopy(id, 2, { note: 'begun', source, pieceBytes: 100, totalBytes: 300 });
+  await journal.saveCopy(id, 2, {
+    note: 'begun',
+    source,
+    pieceBytes: 100,
+    key: 'k',
+    totalBytes: 300,
+  });
   return { journal, id };
 }
 

@@ -92,7 +92,7 @@ function waitsFor(record: OperationRecord, isRunning: boolean): string {
 
 /** The step that a person is asked about. */
 function doubtful(record: OperationRecord): Step | null {
-  const i = undecidedStep({ marks: marksOf(record) });
+  const i = undecidedStep({ marks: marksOf(record), direction: record.direction });
   return i === null ? null : (record.plan.steps[i] ?? null);
 }
 
@@ -141,7 +141,7 @@ function commandsOf(record: OperationRecord): readonly CommandHint[] {
 
 function answers(record: OperationRecord, command: string, again: string): readonly CommandHint[] {
   const plain = { type: command, why: again };
-  const i = undecidedStep({ marks: marksOf(record) });
+  const i = undecidedStep({ marks: marksOf(record), direction: record.direction });
   if (i === null) return [plain];
   return [
     plain,

@@ -20,7 +20,7 @@ import type { CopyTool } from './copy-host.js';
 import { HostCopyFiles, identityOf } from './copy-host.js';
 import type { ToolEnd } from './paced-tool.js';
 import { runPaced } from './paced-tool.js';
-import type { Backing, Owner } from './store.js';
+import type { Backing, Owner, Hashing } from './store.js';
 import { syncFile } from './sync.js';
 import { runTool } from './tool.js';
 
@@ -91,8 +91,8 @@ export class HostConvertFiles implements ConvertFiles {
     throw new QemuError(`${doing}: ${wordsOf(ended)}`);
   }
 
-  async readBack(path: string, pieceBytes: number, going: Going): Promise<StoredFile> {
-    await using files = new HostCopyFiles({ from: path, to: path }, this.tool, null);
+  async readBack(path: string, { pieceBytes, key }: Hashing, going: Going): Promise<StoredFile> {
+    await using files = new HostCopyFiles({ from: path, to: path, key }, this.tool, null);
     return await readBackTarget(files, pieceBytes, going);
   }
 

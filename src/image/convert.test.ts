@@ -70,8 +70,9 @@ test('a chain becomes one raw image with its holes, read back and with a root th
     notes.map(({ note }) => note),
     ['begun'],
   );
-  const pieceBytes = notes[0]?.note === 'begun' ? notes[0].pieceBytes : 0;
-  assert.equal(await images.rootOf(part, pieceBytes, request.signal), whole.root);
+  const begun = notes.find((note) => note.note === 'begun');
+  assert.ok(begun !== undefined);
+  assert.equal(await images.rootOf(part, begun, request.signal), whole.root);
   assert.deepEqual(await images.identity(part), whole.file);
 });
 

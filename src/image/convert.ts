@@ -7,6 +7,8 @@
 // Nothing of it can be gone on with: a life that dies in it begins anew. Files are reached through `ConvertFiles` alone, so
 // that the fault enumerators run this very code over a fake.
 
+import type { Hashing } from './store.js';
+import { newKey } from './pieces.js';
 import type { CopyNote, CopyVerified, CopyWhole, FileIdentity, VerifyMode } from '../block/copy.js';
 import { sameFile } from '../block/copy.js';
 import type { Format } from '../block/layer.js';
@@ -72,7 +74,7 @@ export interface ConvertFiles {
   convert(to: string, conversion: Conversion, going: Going): Promise<void>;
   compare(images: CompareImages): Promise<Compared>;
   /** Reads a file as it is, in pieces of that length. */
-  readBack(path: string, pieceBytes: number, going: Going): Promise<StoredFile>;
+  readBack(path: string, by: Hashing, going: Going): Promise<StoredFile>;
   /** All of the target is durable, its times too, and it belongs to whom the sources belong. */
   seal(path: string, like: string): Promise<FileIdentity>;
 }
@@ -95,17 +97,18 @@ export async function convertFrozen(
   throwIfAborted(signal, doing);
   // Before it is said that it was begun: who comes later and finds nothing there knows that the storage is away.
   await files.begin(to);
+  const by = { pieceBytes, key: newKey() };
   await save({
     note: 'begun',
     source: before[0] as FileIdentity, // a chain is never empty
-    pieceBytes,
+    ...by,
     totalBytes: Number(totalBytes),
   });
   await files.convert(to, request, request);
   throwIfAborted(signal, doing);
   // Durable before it is looked at: the comparison goes past the page cache.
   await files.seal(to, top);
-  const { root, ...verified } = await verifiedOf(files, request, totalBytes, doing);
+  const { root, ...verified } = await verifiedOf(files, { ...request, by, totalBytes }, doing);
   const now = await identitiesOf(files, chain, doing);
   if (!now.every((file, i) => before[i] !== undefined && sameFile(file, before[i])))
     throw notFrozen(doing);
@@ -118,21 +121,20 @@ const { pieceBytes } = usualTuning;
 /** qemu-img compares all or nothing, so a sample of it is all of it. */
 async function verifiedOf(
   files: ConvertFiles,
-  request: ConvertImage,
-  totalBytes: bigint,
+  request: ConvertImage & { readonly by: Hashing; readonly totalBytes: bigint },
   doing: string,
 ): Promise<CopyVerified & { readonly root: string | null }> {
   const nothing = { bytes: 0, storageBytes: 0, repairedBytes: 0, seconds: 0 };
   if (request.verify === 'none') return { how: 'none', root: null, ...nothing };
   const began = performance.now();
   const target = [made(request), ...request.below];
-  const half = halvesOf(request, totalBytes);
+  const half = halvesOf(request, request.totalBytes);
   const source = request.chain;
   const { differsAt } = await files.compare({ ...request, ...half(0n), source, target });
   if (differsAt !== null) throw notKept(doing, differsAt);
   throwIfAborted(request.signal, doing);
   // The same file past the cache in the same way: its accounts say whether the comparison came from the storage.
-  const stored = await files.readBack(request.to, pieceBytes, { ...request, ...half(1n) });
+  const stored = await files.readBack(request.to, request.by, { ...request, ...half(1n) });
   const seconds = (performance.now() - began) / 1000;
   return { how: 'full', repairedBytes: 0, ...stored, seconds };
 }

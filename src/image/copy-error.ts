@@ -54,7 +54,11 @@ const advice: Readonly<Record<string, Readonly<Partial<Record<Side, Advice>>>>> 
   },
 };
 
-export function copyError(paths: CopyPaths, trouble: Trouble, cause?: unknown): SystemError {
+export function copyError(
+  paths: Pick<CopyPaths, 'from' | 'to'>,
+  trouble: Trouble,
+  cause?: unknown,
+): SystemError {
   const { side, doing, code, message } = trouble;
   const { wrong, todo } = advice[code ?? '']?.[side] ?? {
     wrong: message,

@@ -21,6 +21,8 @@ import { copyError } from './copy-error.js';
 import { HostCopyFiles } from './copy-host.js';
 import type { CopyFiles, Tuning } from './copying.js';
 import { copyFrozen, rootOfTarget } from './copy.js';
+import { Pace } from './pace.js';
+import { newKey } from './pieces.js';
 import { copyTool } from './qemu-img.js';
 
 const MiB = 1 << 20;
@@ -91,7 +93,8 @@ async function copy(
   kept: Kept,
   { signal, limit, onSave, onCopied }: Run = {},
 ): Promise<CopyWhole> {
-  await using files = new HostCopyFiles({ from, to }, copyTool('qemu-img'), null);
+  const key = kept.saved?.key ?? newKey();
+  await using files = new HostCopyFiles({ from, to, key }, copyTool('qemu-img'), null);
   const counted = new Proxy<CopyFiles>(files, {
     get(target, key) {
       const value: unknown = Reflect.get(target, key, target);
@@ -116,7 +119,7 @@ async function copy(
       },
       onProgress: () => undefined,
       signal: signal ?? new AbortController().signal,
-      limitBytesPerSecond: () => limit ?? null,
+      pace: new Pace(() => limit ?? null),
     },
     tuning,
   );
@@ -165,7 +168,7 @@ for (const [name, fill] of files) {
       await same(from, to);
       assert.ok((await allocated(to)) <= (await allocated(from)));
       assert.equal((await stat(to)).mode, (await stat(from)).mode);
-      if (whole.how === 'data') assert.equal(whole.root, await rootOf(to));
+      if (whole.how === 'data') assert.equal(whole.root, await rootOf(to, kept.saved?.key));
     });
   });
 }
@@ -178,8 +181,8 @@ async function same(from: string, to: string): Promise<void> {
   else await must('qemu-img', ['compare', '-f', 'raw', '-F', 'raw', from, to]);
 }
 
-async function rootOf(path: string): Promise<string> {
-  await using files = new HostCopyFiles({ from: path, to: path }, copyTool('qemu-img'), null);
+async function rootOf(path: string, key = '00'.repeat(16)): Promise<string> {
+  await using files = new HostCopyFiles({ from: path, to: path, key }, copyTool('qemu-img'), null);
   const { signal } = new AbortController();
   return await rootOfTarget(files, await files.source(), tuning.pieceBytes, signal);
 }
@@ -263,7 +266,7 @@ async function goOn(from: string, to: string, kept: Kept): Promise<number> {
   let copied = 0;
   const { root } = await copy(from, to, kept, { onCopied: (bytes) => (copied += bytes) });
   await must('cmp', [from, to]);
-  assert.equal(root, await rootOf(from));
+  assert.equal(root, await rootOf(from, kept.saved?.key));
   return copied;
 }
 
@@ -411,7 +414,7 @@ test('a process that copies is killed -9, and the next one writes only what is m
     const last = (await inChild({ ...task, limitBytesPerSecond: null })).at(-1);
     assert.ok(last !== undefined && 'root' in last, JSON.stringify(last));
     await must('cmp', [from, to]);
-    assert.equal(last.root, await rootOf(from));
+    assert.equal(last.root, await rootOf(from, last.key));
     // What was saved when it died is not written again; the journal itself is written too.
     const mostBytes = dataBytes - doneBytes + tuning.checkpointBytes;
     assert.ok(

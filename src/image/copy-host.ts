@@ -26,14 +26,18 @@ const headerBytes = 2 << 20;
 const doing = { source: 'read', target: 'write' } as const;
 
 export class HostCopyFiles implements CopyFiles, AsyncDisposable {
+  readonly key: string;
   readonly lanes: number;
   private readonly paths: CopyPaths;
   private readonly tool: CopyTool;
   private readonly threads: CopyThreads;
   private readonly owner: Owner | null;
   private opened: fs.FileHandle | null = null;
+  /** Its name outlives a crash of the host. */
+  private isNamed = false;
 
   constructor(paths: CopyPaths, tool: CopyTool, owner: Owner | null) {
+    this.key = paths.key;
     this.paths = paths;
     this.tool = tool;
     this.owner = owner;
@@ -87,8 +91,7 @@ export class HostCopyFiles implements CopyFiles, AsyncDisposable {
       await this.opened?.close();
       this.opened = await fs.open(to, 'w+', mode & 0o777);
       await this.opened.truncate(sizeBytes);
-      await this.opened.sync();
-      await syncFolder(to);
+      this.isNamed = false;
     });
   }
 
@@ -109,6 +112,7 @@ export class HostCopyFiles implements CopyFiles, AsyncDisposable {
       // Stays open: that a write-back failed is told to the files that were open then (errseq_t).
       this.opened ??= await fs.open(this.paths.to, 'r+');
       await this.opened.datasync();
+      await this.name();
     });
   }
 
@@ -124,7 +128,9 @@ export class HostCopyFiles implements CopyFiles, AsyncDisposable {
     const { to } = this.paths;
     return await this.on('target', async () => {
       if (this.owner !== null) await fs.chown(to, this.owner.uid, this.owner.gid);
-      await syncFile(to);
+      this.opened ??= await fs.open(to, 'r+');
+      await this.opened.sync();
+      await this.name();
       const found = await identityOf(to);
       if (found === null) throw new Error('somebody removed it');
       return found;
@@ -134,6 +140,11 @@ export class HostCopyFiles implements CopyFiles, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.threads[Symbol.asyncDispose]();
     await this.opened?.close();
+  }
+
+  private async name(): Promise<void> {
+    if (!this.isNamed) await syncFolder(this.paths.to);
+    this.isNamed = true;
   }
 
   private async work(work: Omit<Work, 'id'>): Promise<ReadBack> {

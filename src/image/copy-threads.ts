@@ -1,9 +1,10 @@
-// The threads that copy. Each works through what it is given in order; work goes to whoever has least of it.
+// The threads of one copy. Started when there is work for them; each piece goes to whoever has least of it. To start one
+// takes a tenth of a second of a processor, so they are kept for a while for the copy that comes next.
 
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { present } from '../std/assert.js';
-import type { Answer, CopyPaths, Work } from './copy-work.js';
+import type { Answer, CopyPaths, ToWorker, Work } from './copy-work.js';
 
 interface Waiting {
   readonly resolve: (answer: Answer) => void;
@@ -18,18 +19,17 @@ interface Thread {
 
 /** More do not help one storage, and the guests want processors too. */
 const mostThreads = 4;
+const threadsOfCopy = Math.min(mostThreads, availableParallelism());
 
 export class CopyThreads implements AsyncDisposable {
   /** Two for each thread, so that none of them waits for this one to answer. */
-  readonly lanes: number;
+  readonly lanes = 2 * threadsOfCopy;
   private readonly paths: CopyPaths;
-  private readonly count = Math.min(mostThreads, availableParallelism());
   private readonly threads: Thread[] = [];
   private lastId = 0;
 
   constructor(paths: CopyPaths) {
     this.paths = paths;
-    this.lanes = 2 * this.count;
   }
 
   async run(work: Omit<Work, 'id'>): Promise<Answer> {
@@ -37,30 +37,81 @@ export class CopyThreads implements AsyncDisposable {
     const id = ++this.lastId;
     return await new Promise((resolve, reject) => {
       waiting.set(id, { resolve, reject });
-      worker.postMessage({ ...work, id } satisfies Work);
+      post(worker, { ...work, id });
     });
   }
 
+  /** Those that still work at something that nobody waits for any more come to their end first. */
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const { worker } of this.threads) worker.postMessage(null);
-    await Promise.all(this.threads.map(({ ended }) => ended));
+    const [free, busy] = [true, false].map((isFree) =>
+      this.threads.filter(({ waiting }) => (waiting.size === 0) === isFree),
+    );
+    spares.put(free ?? []);
+    for (const { worker } of busy ?? []) post(worker, null);
+    await Promise.all((busy ?? []).map(({ ended }) => ended));
   }
 
-  /** The first that has nothing to do, a new one, or the one with least. */
+  /** The first that has nothing to do, a further one, or the one with least. */
   private next(): Thread {
     const least = this.threads.toSorted((a, b) => a.waiting.size - b.waiting.size)[0];
-    if (least !== undefined && (least.waiting.size === 0 || this.threads.length === this.count))
+    if (least !== undefined && (least.waiting.size === 0 || this.threads.length === threadsOfCopy))
       return least;
-    const thread = startThread(this.paths);
+    const thread = spares.take();
+    post(thread.worker, this.paths);
     this.threads.push(thread);
     // One that ended too early is given nothing more.
-    void thread.ended.then(() => this.threads.splice(this.threads.indexOf(thread), 1));
+    void thread.ended.then(() => remove(this.threads, thread));
     return thread;
   }
 }
 
-function startThread(paths: CopyPaths): Thread {
-  const worker = new Worker(new URL('copy-worker.js', import.meta.url), { workerData: paths });
+/** A copy comes soon: as many threads as one of them needs are there when it does. */
+export const warmUp = (): void => spares.fill();
+
+const spareMs = 120_000;
+
+/** Threads without a copy. They keep no process alive, and end when none comes. */
+class Spares {
+  private readonly threads: Thread[] = [];
+  private timer: NodeJS.Timeout | null = null;
+
+  take(): Thread {
+    const thread = this.threads.shift() ?? startThread();
+    thread.worker.ref();
+    return thread;
+  }
+
+  put(threads: readonly Thread[]): void {
+    for (const thread of threads) {
+      thread.worker.unref();
+      this.threads.push(thread);
+      void thread.ended.then(() => remove(this.threads, thread));
+    }
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.drop(), spareMs).unref();
+  }
+
+  fill(): void {
+    const missing = Math.max(0, threadsOfCopy - this.threads.length);
+    this.put(Array.from({ length: missing }, startThread));
+  }
+
+  private drop(): void {
+    for (const { worker } of this.threads.splice(0)) post(worker, null);
+  }
+}
+
+const spares = new Spares();
+
+const post = (worker: Worker, message: ToWorker): void => worker.postMessage(message);
+
+function remove(threads: Thread[], thread: Thread): void {
+  const at = threads.indexOf(thread);
+  if (at >= 0) threads.splice(at, 1);
+}
+
+function startThread(): Thread {
+  const worker = new Worker(new URL('copy-worker.js', import.meta.url));
   const waiting = new Map<number, Waiting>();
   const give = (id: number): Waiting => {
     const found = present(waiting.get(id), `work ${id} was given`);

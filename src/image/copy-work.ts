@@ -5,6 +5,8 @@ import type { Extent } from '../block/copy.js';
 export interface CopyPaths {
   readonly from: string;
   readonly to: string;
+  /** Of the hashes, in hex. */
+  readonly key: string;
 }
 
 /** One piece to be copied, or to be looked at in the target: whatever the page cache says, or past it. */
@@ -18,6 +20,9 @@ export interface Work {
   /** Where the target may have some. */
   readonly used: readonly Extent[];
 }
+
+/** Of which copy the pieces that follow are; a piece; null: it ends once it has done what it was given. */
+export type ToWorker = CopyPaths | Work | null;
 
 export type Side = 'source' | 'target';
 

@@ -1,16 +1,17 @@
 // A thread that copies pieces: reads, hashes, writes, all blocking, one piece after the other. It decides nothing.
 
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import type { Extent } from '../block/copy.js';
 import { messageOf } from '../std/errors.js';
 import { present } from '../std/assert.js';
-import type { Answer, CopyPaths, Side, Trouble, Work } from './copy-work.js';
+import type { Answer, CopyPaths, Side, ToWorker, Trouble, Work } from './copy-work.js';
 import { pageMemory, storageReads } from './direct.js';
-import { blockBytes, hashOf, isZero, runsOf } from './pieces.js';
+import { blockBytes, isZero, PieceHash, runsOf } from './pieces.js';
 
 const port = present(parentPort, 'this file is a worker');
-const paths = workerData as CopyPaths; // what copy-threads.ts starts it with
+let paths: CopyPaths = { from: '', to: '', key: '' };
+let key = Buffer.alloc(0);
 
 /** How a file is reached; `storage`: the target past the page cache. */
 type Door = Side | 'storage';
@@ -20,10 +21,17 @@ const buffers = new Map<Door, Buffer>();
 /** Until its storage has refused that. */
 let isPassable = true;
 
-port.on('message', (work: Work | null) => {
-  if (work === null) port.close();
-  else port.postMessage(answer(work));
+port.on('message', (message: ToWorker) => {
+  if (message === null) port.close();
+  else if ('kind' in message) port.postMessage(answer(message));
+  else begin(message);
 });
+
+function begin(copyPaths: CopyPaths): void {
+  paths = copyPaths;
+  key = Buffer.from(paths.key, 'hex');
+  isPassable = true;
+}
 
 function answer(work: Work): Answer {
   try {
@@ -42,18 +50,43 @@ function answer(work: Work): Answer {
 }
 
 function copy({ offset, length, parts, used }: Work): string {
-  const bytes = read('source', offset, length, parts);
-  const runs = runsOf(bytes, relative(parts, offset));
-  const hash = hashOf(bytes, runs, offset);
-  for (const { start, length: many } of runs) write(bytes, start, many, offset);
-  clear(bytes, { offset, length, used });
-  return hash;
+  const hash = new PieceHash(key, offset);
+  for (const chunk of chunksOf(offset, length)) {
+    const here = within(parts, chunk);
+    const bytes = read('source', chunk, here);
+    const runs = runsOf(bytes, relative(here, chunk.start));
+    hash.add(bytes, runs, chunk.start);
+    for (const run of runs) write(bytes, run.start, run.length, chunk.start);
+    clear(bytes, chunk, within(used, chunk));
+  }
+  return hash.digest();
 }
 
 function check({ offset, length, used }: Work, door: Door = 'target'): string {
-  const bytes = read(door, offset, length, used);
-  return hashOf(bytes, runsOf(bytes, relative(used, offset)), offset);
+  const hash = new PieceHash(key, offset);
+  for (const chunk of chunksOf(offset, length)) {
+    const here = within(used, chunk);
+    const bytes = read(door, chunk, here);
+    hash.add(bytes, runsOf(bytes, relative(here, chunk.start)), chunk.start);
+  }
+  return hash.digest();
 }
+
+/** So much of a piece at a time that it is still in the processor's cache when it is hashed and written. Of the format: runs end there. */
+const chunkBytes = 2 << 20;
+
+function* chunksOf(offset: number, length: number): Generator<Extent> {
+  for (let start = offset; start < offset + length; start += chunkBytes)
+    yield { start, length: Math.min(chunkBytes, offset + length - start) };
+}
+
+/** What of `parts` lies in it. */
+const within = (parts: readonly Extent[], { start, length }: Extent): readonly Extent[] =>
+  parts.flatMap((part) => {
+    const first = Math.max(part.start, start);
+    const end = Math.min(part.start + part.length, start + length);
+    return end > first ? [{ start: first, length: end - first }] : [];
+  });
 
 /** Past the page cache where the storage lets us; the kernel's accounts tell whether it did. */
 function readBack(work: Work): string {
@@ -78,10 +111,10 @@ const kinds: Readonly<Record<Work['kind'], (work: Work) => string>> = {
 };
 
 /** Writes zeroes where the target holds something and the source does not. */
-function clear(source: Buffer, piece: Pick<Work, 'offset' | 'length' | 'used'>): void {
-  const { offset, length, used } = piece;
+function clear(source: Buffer, chunk: Extent, used: readonly Extent[]): void {
   if (used.length === 0) return;
-  const there = read('target', offset, length, used);
+  const offset = chunk.start;
+  const there = read('target', chunk, used);
   for (const { start, length: many } of runsOf(there, relative(used, offset)))
     for (let at = start; at < start + many; at += blockBytes) {
       const end = Math.min(at + blockBytes, start + many);
@@ -92,8 +125,8 @@ function clear(source: Buffer, piece: Pick<Work, 'offset' | 'length' | 'used'>):
 const relative = (parts: readonly Extent[], offset: number): readonly Extent[] =>
   parts.map(({ start, length }) => ({ start: start - offset, length }));
 
-/** The piece with its parts read, and zeroes in between. Good until the next read of that side. */
-function read(door: Door, offset: number, length: number, parts: readonly Extent[]): Buffer {
+/** A chunk with its parts read, and zeroes in between. Good until the next read of that side. */
+function read(door: Door, { start: offset, length }: Extent, parts: readonly Extent[]): Buffer {
   // Whole blocks: past the cache, the end of a file is asked for as if there were more of it.
   const bytes = bufferFor(door, Math.ceil(length / blockBytes) * blockBytes);
   let at = 0;

@@ -50,7 +50,7 @@ export async function copyFrozen(
   const pieceBytes = request.saved?.pieceBytes ?? tuning.pieceBytes;
   const windows = windowsOf(await files.extents('source'), Number(source.sizeBytes), pieceBytes);
   const done = progressOf(windows, 'copying', request.onProgress);
-  const pace = new Pace(request.limitBytesPerSecond ?? (() => null));
+  const { pace = new Pace(() => null) } = request;
   const copying = {
     files,
     request,
@@ -65,7 +65,7 @@ export async function copyFrozen(
   const kept = await keptOf(copying);
   if (kept === null) {
     const totalBytes = dataOf(windows);
-    await request.save({ note: 'begun', source, pieceBytes, totalBytes });
+    await request.save({ note: 'begun', source, pieceBytes, key: files.key, totalBytes });
     if (await files.clone()) return await finish(copying, null, null);
     await files.begin(Number(source.sizeBytes));
   } else {
@@ -83,7 +83,8 @@ const nothingKept: Kept = { pieces: new Map(), brokenBytes: 0, seen: nothingSeen
 async function keptOf(copying: Copying): Promise<Kept | null> {
   const { files, request, tuning, source, windows } = copying;
   const { saved } = request;
-  if (saved === null || saved.pieces.length === 0 || !sameFile(saved.source, source)) return null;
+  if (saved === null || saved.pieces.length === 0 || saved.key !== files.key) return null;
+  if (!sameFile(saved.source, source)) return null;
   const target = await files.target();
   if (target?.sizeBytes !== source.sizeBytes) return null;
 

@@ -21,6 +21,8 @@ export interface CopyReport {
 
 /** The source and the target of one copy. The source is only read. */
 export interface CopyFiles {
+  /** Of all hashes, in hex. */
+  readonly key: string;
   /** How many pieces are worth being worked on at once. */
   readonly lanes: number;
   source(): Promise<FileIdentity>;
@@ -30,7 +32,7 @@ export interface CopyFiles {
   extents(of: 'source' | 'target'): Promise<readonly Extent[]>;
   /** A durable target that shares all blocks with the source, in place of whatever was there. False: not on this storage. */
   clone(): Promise<boolean>;
-  /** A durable target of that size without any data, in place of whatever was there. */
+  /** A target of that size without any data, in place of whatever was there; durable with the next `sync`. */
   begin(sizeBytes: number): Promise<void>;
   /** Copies the parts of a piece. `used`: where the target may hold something else. The hash of what was read. */
   copy(piece: Window, used: readonly Extent[]): Promise<string>;
@@ -62,8 +64,8 @@ export interface CopyRequest {
   readonly verify?: VerifyMode;
   /** What the sample follows from. */
   readonly seed?: number;
-  /** Asked again and again, so it may change. Null, or left out: as fast as it goes. */
-  readonly limitBytesPerSecond?: () => number | null;
+  /** Of all that is read, at the source or at the target; other copies may share it. Left out: as fast as it goes. */
+  readonly pace?: Pace;
 }
 
 export interface Tuning {

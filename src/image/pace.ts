@@ -1,4 +1,4 @@
-// Lets bytes pass at a rate that may be changed at any time.
+// Lets bytes pass at a rate that may be changed at any time, however many take from it.
 
 /** How often a changed rate is looked at. */
 const lookMs = 200;

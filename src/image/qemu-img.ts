@@ -15,10 +15,12 @@ import type { CopyTool } from './copy-host.js';
 import { HostCopyFiles, identityOf } from './copy-host.js';
 import { chainName } from './chain-name.js';
 import { deviceInfo } from './device.js';
+import { warmUp } from './copy-threads.js';
 import { dataExtents } from './extents.js';
 import { ImageHolds } from './hold.js';
+import { newKey } from './pieces.js';
 import { readRate, writeRate } from './rates.js';
-import type { Backing, CopyImage, CreateImage, ImageStore, Owner } from './store.js';
+import type { Backing, CopyImage, CreateImage, Hashing, ImageStore, Owner } from './store.js';
 import { syncFile, syncFolder } from './sync.js';
 import { runTool } from './tool.js';
 
@@ -49,8 +51,9 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
     convert: async (request) => await convertFrozen(converting, request),
     compare: async (request) => await converting.compare(request),
     measure: async (conversion) => await converting.measure(conversion),
+    expectCopy: warmUp,
     identity: identityOf,
-    rootOf: async (path, pieceBytes, signal) => await rootOf(tool, path, pieceBytes, signal),
+    rootOf: async (path, by, signal) => await rootOf(tool, path, by, signal),
     setBacking: (path, backing) => setBacking(run, path, backing),
     commitOffline: (overlay, base) => commitOffline(run, overlay, base),
     rename,
@@ -192,17 +195,18 @@ async function copy(
   owner: Owner | null,
   { from, to, ...copying }: CopyImage,
 ): Promise<CopyWhole> {
-  await using files = new HostCopyFiles({ from, to }, tool, owner);
+  const key = copying.saved?.key ?? newKey();
+  await using files = new HostCopyFiles({ from, to, key }, tool, owner);
   return await copyFrozen(files, { ...copying, doing: `copy ${from} to ${to}` });
 }
 
 async function rootOf(
   tool: CopyTool,
   path: string,
-  pieceBytes: number,
+  { pieceBytes, key }: Hashing,
   signal: AbortSignal,
 ): Promise<string> {
-  await using files = new HostCopyFiles({ from: path, to: path }, tool, null);
+  await using files = new HostCopyFiles({ from: path, to: path, key }, tool, null);
   return await rootOfTarget(files, await files.source(), pieceBytes, signal);
 }
 

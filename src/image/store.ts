@@ -35,6 +35,12 @@ export interface DeviceInfo {
   readonly heldBy: string | null;
 }
 
+/** How the hashes of a copy were made. */
+export interface Hashing {
+  readonly pieceBytes: number;
+  readonly key: string;
+}
+
 /** A byte copy of a frozen image; `to` is what it is called until it is whole. */
 export interface CopyImage extends Omit<CopyRequest, 'doing'> {
   readonly from: string;
@@ -67,10 +73,12 @@ export interface ImageStore {
   compare(images: CompareImages): Promise<Compared>;
   /** What the result of a conversion takes at most on its storage. Looks at the images without taking locks. */
   measure(conversion: Conversion): Promise<bigint>;
+  /** A copy comes soon: what takes time to start is started. Nothing comes of it if none comes. */
+  expectCopy(): void;
   /** Null: there is nothing at that path. */
   identity(path: string): Promise<FileIdentity | null>;
-  /** The root hash of a file as it lies there (`CopyWhole.root`). Reads all of it. */
-  rootOf(path: string, pieceBytes: number, signal: AbortSignal): Promise<string>;
+  /** The root hash of a file as it lies there (`CopyWhole.root`), by the key of that copy. Reads all of it. */
+  rootOf(path: string, by: Hashing, signal: AbortSignal): Promise<string>;
   /** Writes what the header names, without looking at data (`qemu-img rebase -u`). */
   setBacking(path: string, backing: Backing | null): Promise<void>;
   /** Brings the data of an overlay that nobody has open down into its backing image (`qemu-img commit`). */

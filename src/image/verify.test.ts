@@ -16,6 +16,8 @@ import { StateError } from '../std/errors.js';
 import { HostCopyFiles } from './copy-host.js';
 import { copyFrozen } from './copy.js';
 import type { CopyReport, Tuning } from './copying.js';
+import { Pace } from './pace.js';
+import { newKey } from './pieces.js';
 import { copyTool } from './qemu-img.js';
 import { readBackOf } from './verify.js';
 
@@ -45,7 +47,7 @@ async function copy(folder: string, asked: Asked): Promise<CopyWhole> {
   // A block of zeroes, even of one, is a hole.
   bytes[2 * MiB] = 1;
   await writeFile(from, bytes);
-  await using files = new HostCopyFiles({ from, to }, copyTool('qemu-img'), null);
+  await using files = new HostCopyFiles({ from, to, key: newKey() }, copyTool('qemu-img'), null);
   let isVerifying = false;
   const whole = await copyFrozen(
     files,
@@ -57,7 +59,7 @@ async function copy(folder: string, asked: Asked): Promise<CopyWhole> {
       onProgress: (report) => asked.onReport?.(report),
       signal: asked.signal ?? new AbortController().signal,
       verify: asked.verify ?? 'full',
-      limitBytesPerSecond: () => (isVerifying ? (asked.limit ?? null) : null),
+      pace: new Pace(() => (isVerifying ? (asked.limit ?? null) : null)),
     },
     { ...tuning, checkpointBytes: 64 * MiB },
   );

@@ -2,6 +2,7 @@
 
 import type { CopyNote, SavedCopy } from '../block/copy.js';
 import type { Change } from '../domain/record.js';
+import type { Pace } from '../image/pace.js';
 import type { StepKind, StepOf } from '../plan/step.js';
 
 /**
@@ -41,6 +42,8 @@ export interface EffectContext {
   readonly notePause: (what: string, ms: number) => void;
   /** What was said of the operation's copies since it was planned, asked again and again; null: nothing. */
   readonly pace: () => CopyPace | null;
+  /** What all copies of the operation read, together; `limit` is of the first that asks. */
+  readonly budget: (limit: () => number | null) => Pace;
   /** Whether somebody said that the operation shall switch without waiting any longer; asked again and again. */
   readonly isPivotSaid: () => boolean;
   /** What this step, in whichever life of the daemon, wrote down of the copy that it makes; null: nothing. */
@@ -67,6 +70,9 @@ export interface Effect<S, W> {
 
   /** Takes long: the domain's lock is released while `do` runs. */
   readonly background?: true;
+
+  /** Of a background step: those that follow one another and have lanes are done side by side, in a lane one after the other. */
+  lane?(step: S): string | null;
 }
 
 /** A new kind of step does not compile until it has all three. */

@@ -18,8 +18,12 @@ export interface Resolution {
 export type Resolved = Extract<Entry, { readonly type: 'resolved' }>;
 
 /** The step of which the journal knows only that it was begun; null: there is none. */
-export function undecidedStep({ marks }: Pick<Progress, 'marks'>): number | null {
-  const found = marks.indexOf('doing');
+export function undecidedStep({
+  marks,
+  direction,
+}: Pick<Progress, 'marks' | 'direction'>): number | null {
+  // Of several that were begun together the way back begins with the last one.
+  const found = direction === 'back' ? marks.lastIndexOf('doing') : marks.indexOf('doing');
   return found < 0 ? null : found;
 }
 

@@ -13,21 +13,24 @@
 // until its domain has a QEMU again.
 
 import type { Change } from '../domain/record.js';
-import type { Entry, Mark, Pause } from '../journal/entry.js';
+import type { Entry, Mark } from '../journal/entry.js';
 import { isRecordOnly } from '../journal/applied.js';
 import { encode } from '../journal/codec.js';
 import type { Progress } from '../journal/fold.js';
 import { fold } from '../journal/fold.js';
-import type { Journal } from '../journal/journal.js';
-import type { Plan, Refusal, Step, StepKind } from '../plan/step.js';
+import type { Plan, Refusal, Step } from '../plan/step.js';
 import { present } from '../std/assert.js';
 import type { FerryError } from '../std/errors.js';
 import { JournalError, NeedsOperatorError } from '../std/errors.js';
-import type { CopyPace, Effect, EffectContext, Effects, Probe, StepReport } from './effect.js';
+import type { Returned } from './beside.js';
+import { besides, doBeside } from './beside.js';
+import type { EffectContext, Probe } from './effect.js';
 import type { Action } from './recover.js';
 import { decide } from './recover.js';
 import type { Resolution } from './resolve.js';
 import { resolutionEntry, undecidedStep } from './resolve.js';
+import type { Run, RunnerDeps } from './run.js';
+import { isCancelled, partsOf, runOf, tell, withoutQemu } from './run.js';
 import {
   cancelled,
   cannotTell,
@@ -39,36 +42,7 @@ import {
   Stop,
 } from './stop.js';
 
-export interface StepProgress {
-  readonly operation: number;
-  readonly step: number;
-  readonly kind: StepKind;
-  readonly state: 'doing' | 'done' | 'undoing' | 'undone';
-  /** Null where the step only changed its state. */
-  readonly report: StepReport | null;
-}
-
-export interface RunnerDeps<W> {
-  readonly journal: Journal;
-  readonly effects: Effects<W>;
-  readonly world: W;
-  /** The domain's lock: held all the time, except while a background step is done. */
-  readonly lock?: { run<T>(body: () => Promise<T>): Promise<T> };
-  /** Cancels before a step or in a background step; ignored once the commit step is done. */
-  readonly signal?: AbortSignal;
-  /** Whether the domain's QEMU is gone. */
-  readonly isGone?: () => Promise<boolean>;
-  /** Why an operation that may wait has to, although its QEMU is there; null: it need not. */
-  readonly obstacle?: () => Promise<string | null>;
-  readonly onProgress?: (progress: StepProgress) => void;
-  /** Of an operation; null: as planned. */
-  readonly pace?: (operation: number) => CopyPace | null;
-  readonly isPivotSaid?: (operation: number) => boolean;
-  /** Awaited before a step is done on the way forward: who goes on with many operations at once puts them in order. */
-  readonly turn?: (kind: StepKind) => Promise<void>;
-  /** Told, still under the lock, that the journal could not be written: the operation is half-way until it is resumed. */
-  readonly onInterrupted?: (error: JournalError) => void;
-}
+export type { RunnerDeps, StepProgress } from './run.js';
 
 /** How an operation ended. `error`: the one that turned it round, as it was thrown. */
 export type Outcome =
@@ -90,7 +64,7 @@ export async function resume<W>(
   const [run, next] = await locked({ deps }, async (): Promise<readonly [Run<W>, Next]> => {
     // Whoever had the lock until now may have made the rest of the plan anew.
     const now = await asPlannedNow(runOf(operation, plan, deps));
-    return [now, await advance(now, null)];
+    return [now, await advance(now)];
   });
   return await toTheEnd(run, next);
 }
@@ -152,50 +126,26 @@ export async function perform<W>(
       return [runOf(operation, plan, deps), { outcome: 'committed' }];
     }
     const begun = runOf(await journal.begin(plan), plan, deps);
-    return [begun, await advance(begun, null)];
+    return [begun, await advance(begun)];
   });
   return { operation: run.operation, plan: run.plan, outcome: await toTheEnd(run, next) };
 }
 
-interface Run<W> {
-  readonly operation: number;
-  readonly plan: Plan;
-  readonly deps: RunnerDeps<W>;
-  /** Pauses that no entry has taken along yet. */
-  readonly pauses: Pause[];
-  /** By step: why the world could not say what became of it. */
-  readonly doubts: Map<number, Error>;
-}
-
-const runOf = <W>(operation: number, plan: Plan, deps: RunnerDeps<W>): Run<W> => ({
-  operation,
-  plan,
-  deps,
-  pauses: [],
-  doubts: new Map(),
-});
-
-/** What comes after a hold of the lock: the end, or a step to be done without it. */
-type Next = Outcome | { readonly background: number };
-
-/** A background step that came back. */
-interface Returned {
-  readonly step: number;
-  readonly failure: Error | null;
-}
+/** What comes after a hold of the lock: the end, or steps to be done without it. */
+type Next = Outcome | { readonly background: readonly number[] };
 
 async function toTheEnd<W>(begun: Run<W>, first: Next): Promise<Outcome> {
   let run = begun;
   let next = first;
   while ('background' in next) {
-    const i = next.background;
-    const returned = await doInBackground(run, i);
+    const returned = await doBeside(run, next.background);
     next = await locked(run, async () => {
-      const was = run.plan.steps[i];
+      const was = run.plan.steps;
       run = await asPlannedNow(run);
       // While the lock was free the rest of the plan may have become another, and what came of a step that it has no
       // more says nothing: its jobs may have ended under it.
-      return await advance(run, isSameStep(run.plan.steps[i], was) ? returned : null);
+      const still = [...returned].filter(([i]) => isSameStep(run.plan.steps[i], was[i]));
+      return await advance(run, new Map(still));
     });
   }
   return next;
@@ -210,18 +160,8 @@ async function asPlannedNow<W>(run: Run<W>): Promise<Run<W>> {
   return found === null ? run : { ...run, plan: found.plan };
 }
 
-async function doInBackground<W>(run: Run<W>, i: number): Promise<Returned> {
-  const { step, effect, context } = partsOf(run, i);
-  try {
-    await withoutQemu(run, i, async () => await effect.do(step, run.deps.world, context));
-    return { step: i, failure: null };
-  } catch (error) {
-    return { step: i, failure: context.signal.aborted ? cancelled(run, i, error) : errorOf(error) };
-  }
-}
-
 /** Goes on until the end or the next background step. What to do is read from the journal each time. */
-async function advance<W>(run: Run<W>, returned: Returned | null): Promise<Next> {
+async function advance<W>(run: Run<W>, returned: Returned = new Map()): Promise<Next> {
   try {
     const at = await progressOf(run);
     if (at.ended === 'committed') return { outcome: 'committed' };
@@ -237,17 +177,14 @@ async function advance<W>(run: Run<W>, returned: Returned | null): Promise<Next>
   }
 }
 
-async function forward<W>(
-  run: Run<W>,
-  { marks }: Progress,
-  returned: Returned | null,
-): Promise<Next> {
+async function forward<W>(run: Run<W>, { marks }: Progress, returned: Returned): Promise<Next> {
   for (const i of run.plan.steps.keys()) {
     const mark = present(marks[i], 'fold makes one mark a step');
     const { step, effect, context } = partsOf(run, i, { begun: mark === 'doing' });
-    if (returned?.step === i) {
+    const failure = returned.get(i);
+    if (failure !== undefined) {
       await complete(run, i, async () => {
-        if (returned.failure !== null) throw returned.failure;
+        if (failure !== null) throw failure;
       });
       continue;
     }
@@ -259,7 +196,8 @@ async function forward<W>(
       if (mark !== 'doing' && effect.repeatable !== true)
         await append(run, { type: 'doing', step: i });
       tell(run, i, 'doing');
-      if (effect.background === true) return { background: i };
+      if (effect.background === true)
+        return { background: [i, ...(await alsoBegun(run, i, marks))] };
       const attempt = async () => await effect.do(step, run.deps.world, context);
       await complete(run, i, async () => await withoutQemu(run, i, attempt));
     } else if (mark !== 'done') await complete(run, i, async () => undefined);
@@ -268,18 +206,18 @@ async function forward<W>(
   return { outcome: 'committed' };
 }
 
-/** From the commit step on an operation is finished without its QEMU: one that goes in the middle of a step is no failure. */
-async function withoutQemu<W>(
-  { plan, deps }: Run<W>,
+/** What is done together with step `i`, written down as begun as that is. */
+async function alsoBegun<W>(
+  run: Run<W>,
   i: number,
-  attempt: () => Promise<void>,
-): Promise<void> {
-  try {
-    await attempt();
-  } catch (error) {
-    if (i < plan.commitAt || (await deps.isGone?.()) !== true) throw error;
-    await attempt();
+  marks: readonly Mark[],
+): Promise<readonly number[]> {
+  const others = await besides(run, i, marks);
+  for (const j of others) {
+    if (marks[j] !== 'doing') await append(run, { type: 'doing', step: j });
+    tell(run, j, 'doing');
   }
+  return others;
 }
 
 /**
@@ -383,9 +321,6 @@ async function stopped<W>(run: Run<W>, thrown: Error): Promise<FerryError> {
   );
 }
 
-const isCancelled = <W>({ plan, deps }: Run<W>, i: number): boolean =>
-  i < plan.commitAt && deps.signal?.aborted === true;
-
 async function ask<W>(
   run: Run<W>,
   i: number,
@@ -435,51 +370,6 @@ async function append<W>(
     changes,
   );
 }
-
-function tell<W>(
-  { operation, plan, deps }: Run<W>,
-  step: number,
-  state: StepProgress['state'],
-  report: StepReport | null = null,
-): void {
-  const { kind } = present(plan.steps[step], `step ${step} stands in the plan`);
-  deps.onProgress?.({ operation, step, kind, state, report });
-}
-
-interface Parts<W> {
-  readonly step: Step;
-  readonly effect: Effect<Step, W>;
-  readonly context: EffectContext;
-}
-
-function partsOf<W>(
-  run: Run<W>,
-  i: number,
-  {
-    direction = 'forward',
-    begun = false,
-  }: Partial<Pick<EffectContext, 'direction' | 'begun'>> = {},
-): Parts<W> {
-  const { operation, plan, deps } = run;
-  const step = present(plan.steps[i], `step ${i} stands in the plan`);
-  const effect: Effect<Step, W> = deps.effects[step.kind];
-  const cancellable = effect.background === true && i < plan.commitAt;
-  const context: EffectContext = {
-    operation,
-    direction,
-    begun,
-    signal: (cancellable ? deps.signal : undefined) ?? never,
-    progress: (report) => tell(run, i, 'doing', report),
-    notePause: (what, ms) => void run.pauses.push({ what, ms: Math.round(ms * 10) / 10 }),
-    pace: () => deps.pace?.(operation) ?? null,
-    isPivotSaid: () => deps.isPivotSaid?.(operation) ?? false,
-    saved: async () => await deps.journal.copy(operation, i),
-    save: async (note) => await deps.journal.saveCopy(operation, i, note),
-  };
-  return { step, effect, context };
-}
-
-const never = new AbortController().signal;
 
 async function locked<W, T>(
   { deps }: { readonly deps: RunnerDeps<W> },

@@ -140,8 +140,8 @@ export const isRecordOnly = (plan: Plan): boolean =>
 /** The state of a copy after `note`; its pieces are each journal's own. */
 export function copyAfter(state: CopyState | null, note: CopyNote, atMs: number): CopyState {
   if (note.note === 'begun') {
-    const { source, pieceBytes, totalBytes } = note;
-    return { source, pieceBytes, totalBytes, resumes: [], whole: null };
+    const { source, pieceBytes, key, totalBytes } = note;
+    return { source, pieceBytes, key, totalBytes, resumes: [], whole: null };
   }
   const begun = present(state, `a copy that was not begun is '${note.note}'`);
   switch (note.note) {

@@ -7,7 +7,13 @@ import { AssertionError } from '../std/assert.js';
 import { fact, plan } from './testing/both.js';
 
 const source: FileIdentity = { inode: 2n ** 63n, sizeBytes: 3n << 20n, mtimeNs: 1n << 61n };
-const begun: CopyNote = { note: 'begun', source, pieceBytes: 1 << 20, totalBytes: 2 << 20 };
+const begun: CopyNote = {
+  note: 'begun',
+  source,
+  pieceBytes: 1 << 20,
+  key: 'k',
+  totalBytes: 2 << 20,
+};
 const pieceAt = (offset: number, hash: string): Piece => ({
   offset,
   length: 1 << 20,
@@ -31,6 +37,7 @@ fact(
     const state = {
       source,
       pieceBytes: 1 << 20,
+      key: 'k',
       totalBytes: 2 << 20,
       resumes: [{ atMs: 7, keptBytes: 5, brokenBytes: 5 }],
       whole: null,

@@ -16,6 +16,7 @@ import {
   checkFolder,
   copySteps,
   diskObstacle,
+  inLanes,
   noDisk,
 } from './move.js';
 import { copiesOf, destinationsOf, formObstacle } from './move-places.js';
@@ -83,7 +84,10 @@ export function planMoveOffline(request: MoveOffline): Plan | Refusal {
   ];
   const long = [
     ...ways.flatMap(({ from }) => checkSteps(request, from)),
-    ...ways.flatMap(({ from }) => copySteps(request, from)),
+    ...inLanes(
+      request,
+      ways.flatMap(({ from }) => copySteps(request, from)),
+    ),
   ];
   const before: readonly Step[] = [
     { kind: 'hold-images', images: hold },

@@ -59,7 +59,7 @@ export interface Move {
   readonly stamp: string;
   /** Size of the live layer above which it is rotated; null: never. */
   readonly rotateBytes: bigint | null;
-  /** What each copy of a frozen image may read in a second; null: no limit. */
+  /** What the copies of frozen images may read in a second, together; null: no limit. */
   readonly bytesPerSecond: bigint | null;
   /** How much of each copy is read back and compared with what was read. */
   readonly verify: VerifyMode;
@@ -293,6 +293,14 @@ export const roomBytesOf = (request: AtDestination, disks: readonly Disk[]): big
     return sum + all - converted + measured;
   }, 0n);
 
+/** What each image takes on its storage, by path. */
+export const sizesIn = (files: Move['files']): ReadonlyMap<string, bigint> =>
+  new Map(
+    [...files].flatMap(([path, { info }]): [string, bigint][] =>
+      info === null ? [] : [[path, info.actualSizeBytes]],
+    ),
+  );
+
 function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
   const paths = present(destinationsOf(disk, request), 'checked before');
   const from = layersOf(disk);
@@ -352,7 +360,10 @@ function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
     // Open first: QEMU's lock keeps writers off what is compared.
     ...ways.flatMap((way) => openCopies(way).slice(0, way.shared)),
     ...ways.flatMap((way) => checkSteps(request, way.from)),
-    ...ways.flatMap((way) => copySteps(request, way.from)),
+    ...inLanes(
+      request,
+      ways.flatMap((way) => copySteps(request, way.from)),
+    ),
     ...ways.flatMap((way) => openCopies(way).slice(way.shared)),
   ];
   const tail = moveTail(request.record, move);
@@ -407,6 +418,21 @@ export function copySteps(
       };
     })
     .toReversed();
+}
+
+/** Copies that share neither storage, or one of them only, go on at once: what holds one up need not hold up another. */
+export function inLanes(
+  { files, folder }: Pick<Move, 'files' | 'folder'>,
+  steps: readonly StepOf<'copy-image'>[],
+): readonly StepOf<'copy-image'>[] {
+  const laneOf = ({ from, convert }: StepOf<'copy-image'>): string | null => {
+    // qemu-img is held back by itself, so nothing is done beside it: the budget is one.
+    const source = convert === undefined ? files.get(from)?.file?.device : null;
+    return source == null || folder === null ? null : `${source}-${folder.device}`;
+  };
+  const lanes = steps.map(laneOf);
+  if (lanes.includes(null) || new Set(lanes).size === 1) return steps;
+  return steps.map((step, i) => ({ ...step, lane: present(lanes[i], 'all have one') }));
 }
 
 const openCopies = (way: Way): readonly Step[] =>

@@ -193,6 +193,8 @@ interface Steps {
     readonly backing: ImageFile | null;
     /** Left out: as fast as it goes. Of the plan, so that whoever goes on with the copy keeps to it. */
     readonly bytesPerSecond?: bigint;
+    /** Copies between other storages may be done at once; what has the same lane comes one after the other. Left out: nothing is done beside it. */
+    readonly lane?: string;
     /** How much of it is read back and compared before it is whole. Left out: all of it. */
     readonly verify?: VerifyMode;
     /** Of a domain that is shut off: held while it is copied, as `hold-images` has it. */

@@ -13,12 +13,13 @@ import { readBackTarget } from '../../src/image/copy.js';
 import type { CopyFiles, ReadBack } from '../../src/image/copying.js';
 import type { Window } from '../../src/image/pieces.js';
 import { emptyHash } from '../../src/image/pieces.js';
-import type { Backing } from '../../src/image/store.js';
+import type { Backing, Hashing } from '../../src/image/store.js';
 import { present } from '../../src/std/assert.js';
 import type { FakeStorage, Image } from './storage.js';
 import { blockBytes } from './storage.js';
 
 export class FakeCopyFiles implements CopyFiles {
+  readonly key = 'key';
   readonly lanes = 2;
   private readonly storage: FakeStorage;
   private readonly from: string;
@@ -185,7 +186,7 @@ export class FakeConvertFiles implements ConvertFiles {
     return { differsAt: null };
   }
 
-  async readBack(path: string, pieceBytes: number, going: Going): Promise<StoredFile> {
+  async readBack(path: string, { pieceBytes }: Hashing, going: Going): Promise<StoredFile> {
     return await readBackTarget(new FakeCopyFiles(this.storage, path, path), pieceBytes, going);
   }
 

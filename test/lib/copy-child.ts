@@ -4,6 +4,8 @@
 import { readFileSync } from 'node:fs';
 import type { CopyRequest, Tuning } from '../../src/image/copying.js';
 import { copyFrozen } from '../../src/image/copy.js';
+import { Pace } from '../../src/image/pace.js';
+import { newKey } from '../../src/image/pieces.js';
 import { copyTool } from '../../src/image/qemu-img.js';
 import { HostCopyFiles } from '../../src/image/copy-host.js';
 import { openJournal } from '../../src/journal/sqlite.js';
@@ -23,6 +25,7 @@ export type ChildNews =
   | { readonly doneBytes: number }
   /** `writtenBytes`: of all its writes, those to the journal too (proc(5), wchar). */
   | {
+      readonly key: string;
       readonly root: string | null;
       readonly writtenBytes: number;
       /** What the verification read past the page cache. */
@@ -44,10 +47,11 @@ const plan: Plan = {
 
 await using journal = openJournal({ stateDir: task.stateDir });
 const operation = (await journal.openOperations())[0]?.id ?? (await journal.begin(plan));
+const saved = await journal.copy(operation, 0);
 const request: CopyRequest = {
   doing: `copy ${from} to ${to}`,
   backing: null,
-  saved: await journal.copy(operation, 0),
+  saved,
   async save(note) {
     await journal.saveCopy(operation, 0, note);
     const savedBytes = (await journal.operation(operation))?.copies[0]?.savedBytes ?? 0;
@@ -55,13 +59,14 @@ const request: CopyRequest = {
   },
   onProgress: ({ doneBytes }) => say({ doneBytes: Number(doneBytes) }),
   signal: new AbortController().signal,
-  limitBytesPerSecond: () => task.limitBytesPerSecond,
+  pace: new Pace(() => task.limitBytesPerSecond),
 };
-await using files = new HostCopyFiles({ from, to }, copyTool('qemu-img'), null);
+const key = saved?.key ?? newKey();
+await using files = new HostCopyFiles({ from, to, key }, copyTool('qemu-img'), null);
 try {
   const { root, verified } = await copyFrozen(files, request, task.tuning);
   const writtenBytes = Number(/wchar: (\d+)/.exec(readFileSync('/proc/self/io', 'utf8'))?.[1]);
-  say({ root, writtenBytes, storageBytes: verified?.storageBytes ?? 0 });
+  say({ root, key, writtenBytes, storageBytes: verified?.storageBytes ?? 0 });
 } catch (error) {
   say({ error: messageOf(error) });
 }

@@ -1,15 +1,19 @@
 // `ferry limit`, `ferry pause` and `ferry resume`: what is said of the copies of a move holds at once, and outlives ferryd.
 
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 
-import type { OperationProgress } from '../../src/host/ferry-host.js';
+import type { OperationProgress, OperationView } from '../../src/host/ferry-host.js';
+import { fromJson } from '../../src/http/wire.js';
 import { present } from '../../src/std/assert.js';
 import { until } from '../../src/std/deadline.js';
 import { withLab, type Lab } from '../lib/lab.js';
-import { endsWell, sources, writeMore } from '../lib/mirrored.js';
+import { endsWell, resuming, sources, writeMore } from '../lib/mirrored.js';
 import { beginMove, heavyGuest, operation } from '../lib/moves.js';
+import { must } from '../lib/process.js';
+import { cannotMount, SmallStorage } from '../lib/storage.js';
 
 const untilPhase = async (lab: Lab, id: number, phase: string): Promise<OperationProgress> =>
   await until(
@@ -80,3 +84,60 @@ test('a paused move can be cancelled, and leaves nothing', async () => {
     await endsWell(lab, guest);
   });
 });
+
+test(
+  'disks of two storages are copied at once, each from where it was when ferryd dies',
+  { skip: cannotMount },
+  async () => {
+    await withLab('pace-two', async (lab) => {
+      const other = join(lab.directory, 'c');
+      await mkdir(other);
+      await using _storage = await SmallStorage.mount(other, 256);
+      const files = [join(lab.a, 'vda.qcow2'), join(other, 'vdb.qcow2')];
+      for (const file of files) {
+        await lab.createImage(file, { sizeMiB: 256 });
+        const write = 'write -P 165 64M 64M';
+        await must(join(dirname(lab.qemu.img), 'qemu-io'), ['-f', 'qcow2', '-c', write, file]);
+      }
+      const disks = files.map((file) => ({ file }));
+      const guest = await lab.guest({ name: 'vm1', disks, writer: resuming });
+      await lab.ferryd();
+      await lab.mustVirsh('define', guest.xmlFile);
+      await lab.mustVirsh('start', 'vm1');
+      await guest.serial.waitAcked(300);
+      const options = ['--bandwidth', '16M', '--detach', '--json'];
+      const begun = await lab.mustFerry('move', 'vm1', 'vda', 'vdb', '--to', lab.b, ...options);
+      const { id } = fromJson(begun) as OperationView; // our own CLI
+      const bothHave = async (bytes: bigint): Promise<OperationView> =>
+        await until(
+          async () => {
+            const now = await operation(lab, id);
+            const { copies } = now;
+            return copies.length === 2 && copies.every((copy) => copy.copiedBytes >= bytes)
+              ? now
+              : null;
+          },
+          30_000,
+          `${bytes} bytes of both copies are durable`,
+        );
+      const both = await bothHave(8n << 20n);
+      assert.ok(
+        both.copies.every(({ how }) => how === null),
+        'none of them is whole yet',
+      );
+      assert.ok(both.progress?.disks.every(({ doneBytes }) => doneBytes > 0n));
+
+      await present(lab.daemons.at(-1), 'it was started').kill9();
+      await lab.ferryd();
+      await lab.mustFerry('limit', String(id), 'none');
+      await lab.mustFerry('watch', String(id), '--progress=none');
+      const { copies } = await operation(lab, id);
+      assert.deepEqual(
+        copies.map(({ resumes }) => resumes.map(({ keptBytes }) => keptBytes >= 8n << 20n)),
+        [[true], [true]],
+      );
+      assert.deepEqual(await sources(lab), [join(lab.b, 'vda.qcow2'), join(lab.b, 'vdb.qcow2')]);
+      await endsWell(lab, guest);
+    });
+  },
+);

@@ -10,6 +10,7 @@ import type { CopyWhole, VerifyMode } from '../../src/block/copy.js';
 import { HostCopyFiles } from '../../src/image/copy-host.js';
 import type { CopyFiles } from '../../src/image/copying.js';
 import { copyFrozen } from '../../src/image/copy.js';
+import { newKey } from '../../src/image/pieces.js';
 import { copyTool } from '../../src/image/qemu-img.js';
 import { present } from '../../src/std/assert.js';
 import { until } from '../../src/std/deadline.js';
@@ -49,7 +50,7 @@ interface Asked {
 }
 
 async function copy({ from, to }: Copied, { verify, synced }: Asked): Promise<CopyWhole> {
-  await using files = new HostCopyFiles({ from, to }, copyTool('qemu-img'), null);
+  await using files = new HostCopyFiles({ from, to, key: newKey() }, copyTool('qemu-img'), null);
   const watched = new Proxy<CopyFiles>(files, {
     get(target, key) {
       const value: unknown = Reflect.get(target, key, target);

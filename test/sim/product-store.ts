@@ -15,7 +15,9 @@ import { blockBytes } from '../fake/storage.js';
 export const folders = ['/src', '/dst', '/spare'] as const;
 
 /** The fake keeps no times: nothing in a scenario is sealed and touched. */
-const times = { modifiedNs: 0n, bornMs: null, device: 1n } as const;
+const times = { modifiedNs: 0n, bornMs: null } as const;
+/** The second disk comes from a storage of its own, so that its copies go on beside those of the others. */
+const deviceOf = (path: string): bigint => (path.includes('vdb') ? 2n : 1n);
 const aFile = { kind: 'file', readable: true, writable: true, ...times } as const;
 const headerBytes = 196_608n;
 
@@ -37,7 +39,9 @@ export function productStore(
   return {
     stat: async (path) => {
       const found = statOf(storage, path);
-      return found ?? (empty.has(path) ? { ...aFile, sizeBytes: 0n } : null);
+      return (
+        found ?? (empty.has(path) ? { ...aFile, device: deviceOf(path), sizeBytes: 0n } : null)
+      );
     },
     device: async (path) => {
       throw new Error(`${path}: the fake has no block devices`);
@@ -58,11 +62,12 @@ export function productStore(
     isEmpty: async (path) => await storage.isEmpty(path),
     copy: copies(storage, outside),
     ...conversions(storage, outside),
+    expectCopy: () => undefined,
     identity: async (path) => {
       const image = storage.files.get(path);
       return image === undefined ? null : identityOf(image);
     },
-    rootOf: async (path, pieceBytes, signal) => {
+    rootOf: async (path, { pieceBytes }, signal) => {
       const files = new FakeCopyFiles(storage, path, path);
       return await rootOfTarget(files, await files.source(), pieceBytes, signal);
     },
@@ -126,11 +131,11 @@ function conversions(
 }
 
 function statOf(storage: FakeStorage, path: string): FileFacts | null {
-  const common = { readable: true, writable: true, ...times };
+  const common = { readable: true, writable: true, device: deviceOf(path), ...times };
   if (folders.some((folder) => folder === path))
     return { kind: 'folder', sizeBytes: 0n, ...common };
   const image = storage.files.get(path);
-  return image === undefined ? null : { ...aFile, sizeBytes: headerBytes };
+  return image === undefined ? null : { ...aFile, device: deviceOf(path), sizeBytes: headerBytes };
 }
 
 async function infoOf(storage: FakeStorage, path: string): Promise<ImageInfo | null> {

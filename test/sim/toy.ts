@@ -3,6 +3,7 @@
 
 import type { Definition } from '../../src/domain/definition.js';
 import type { Change, ImageRole } from '../../src/domain/record.js';
+import { Pace } from '../../src/image/pace.js';
 import type { Effect, Effects } from '../../src/job/effect.js';
 import type { OperationName } from '../../src/plan/operation.js';
 import type { Plan, Step, StepKind } from '../../src/plan/step.js';
@@ -341,6 +342,7 @@ export async function factsAfter(plan: Plan): Promise<string> {
       progress: () => undefined,
       notePause: () => undefined,
       pace: () => null,
+      budget: (limit) => new Pace(limit),
       isPivotSaid: () => false,
       saved: async () => null,
       save: async () => undefined,

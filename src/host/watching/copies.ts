@@ -3,6 +3,7 @@
 import { localPath } from '../../block/layer.js';
 import { readBackOf } from '../../image/verify.js';
 import { waysOf } from '../../plan/ways.js';
+import type { StepReport } from '../../job/effect.js';
 import type { StepProgress } from '../../job/runner.js';
 import type { OperationRecord } from '../../journal/journal.js';
 
@@ -18,6 +19,15 @@ export interface CopyProgress {
   readonly work: { readonly doneBytes: bigint; readonly totalBytes: bigint | null };
 }
 
+/** What step `i` said last, be it alone or beside others. */
+export const reportOf = (at: StepProgress | null, i: number): StepReport | null =>
+  at?.step === i ? at.report : (at?.beside?.get(i) ?? null);
+
+/** Whether any data is still being copied, be others verified already. */
+export const isCopying = (at: StepProgress): boolean =>
+  at.kind === 'copy-image' &&
+  [at.report, ...(at.beside?.values() ?? [])].some((report) => report?.phase !== 'verifying');
+
 /** `sizes`: what images that are not begun take, by path. */
 export function copiesOf(
   { plan, steps, copies }: Pick<OperationRecord, 'plan' | 'steps' | 'copies'>,
@@ -30,7 +40,7 @@ export function copiesOf(
       from.some(({ source }) => localPath(source) === step.from),
     );
     const saved = copies.find((copy) => copy.step === i);
-    const report = at?.step === i ? at.report : null;
+    const report = reportOf(at, i);
     const isDone = steps[i]?.mark === 'done';
     const known = saved === undefined ? null : BigInt(saved.totalBytes);
     // What a verification reads is another amount.

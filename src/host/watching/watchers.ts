@@ -51,6 +51,8 @@ export class Watchers {
   private readonly held = new Map<string, Held>();
   /** The writes of guests before their moves, by UUID. */
   private readonly before = new Map<string, { readonly atMs: number; readonly writes: ByTarget }>();
+  /** What images of moves take that were not looked at yet, by operation and path. */
+  private readonly planned = new Map<number, ReadonlyMap<string, bigint>>();
   private timer: NodeJS.Timeout | null = null;
 
   constructor(host: Host) {
@@ -80,7 +82,12 @@ export class Watchers {
 
   /** What images of it that are not begun take, by path. */
   sizesOf(operation: number): ReadonlyMap<string, bigint> {
-    return this.moves.get(operation)?.watch.sizes ?? new Map();
+    return this.moves.get(operation)?.watch.sizes ?? this.planned.get(operation) ?? new Map();
+  }
+
+  /** A move was begun, and its planner saw what its images take. */
+  weighed(operation: number, sizes: ReadonlyMap<string, bigint>): void {
+    this.planned.set(operation, sizes);
   }
 
   /** A move of this domain is being looked into: from now on its guest's writes are measured. */
@@ -131,6 +138,7 @@ export class Watchers {
   }
 
   private async lookAtAll(): Promise<void> {
+    for (const id of this.planned.keys()) if (!this.host.running.has(id)) this.planned.delete(id);
     for (const [id, { uuid }] of this.moves) {
       if (this.host.running.has(id)) continue;
       this.moves.delete(id);
@@ -186,6 +194,7 @@ export class Watchers {
     const found = this.moves.get(id);
     if (found !== undefined) return found;
     const made = { uuid, watch: new MoveWatch(this.beforeOf(uuid)), pacing: new Pacing() };
+    for (const [path, bytes] of this.planned.get(id) ?? []) made.watch.sizes.set(path, bytes);
     // The next move of this guest is another one's "before".
     this.before.delete(uuid);
     this.moves.set(id, made);

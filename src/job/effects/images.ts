@@ -60,6 +60,7 @@ const partOf = (step: StepOf<'copy-image'>): string => `${step.to}.part`;
  */
 export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
   background: true,
+  lane: ({ lane }) => lane ?? null,
   async do(step, { images }, context) {
     const part = partOf(step);
     // An earlier life of the daemon took its hold along.
@@ -70,7 +71,8 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
       if (isDone) return;
       throw appeared(step);
     }
-    const going = goingOf(step, context);
+    const going = { signal: context.signal, onProgress: context.progress };
+    const limit = (): number | null => limitOf(step, context);
     const { save } = context;
     const verify = step.verify ?? 'full';
     const { from, backing } = step;
@@ -79,9 +81,15 @@ export const copyImage: Effect<StepOf<'copy-image'>, DomainWorld> = {
         ? await images.copy({
             ...going,
             ...{ from, to: part, backing, saved, save, verify },
+            pace: context.budget(limit),
             seed: context.operation,
           })
-        : await images.convert({ ...going, ...step.convert, to: part, save, verify });
+        : await images.convert({
+            ...going,
+            ...step.convert,
+            limitBytesPerSecond: limit,
+            ...{ to: part, save, verify },
+          });
     await context.save({ note: 'whole', whole });
     // Never over a file that somebody put there meanwhile (law 14).
     if ((await images.stat(step.to)) !== null) throw appeared(step);
@@ -171,10 +179,11 @@ async function isOurs(
   const saved = await context.saved();
   const file = await images.identity(step.to);
   if (file === null || saved === null || saved.whole === null) return false;
+  const { pieceBytes, key } = saved;
   const { root, file: written } = saved.whole;
   if (sameFile(written, file)) return true;
-  if (root === null || written.sizeBytes !== file.sizeBytes) return false;
-  return (await images.rootOf(step.to, saved.pieceBytes, context.signal)) === root;
+  if (root === null || key === undefined || written.sizeBytes !== file.sizeBytes) return false;
+  return (await images.rootOf(step.to, { pieceBytes, key }, context.signal)) === root;
 }
 
 const vanished = (step: StepOf<'copy-image'>): StateError =>

@@ -15,6 +15,7 @@ interface Thread {
   readonly worker: Worker;
   readonly waiting: Map<number, Waiting>;
   readonly ended: Promise<void>;
+  isOver: boolean;
 }
 
 /** More do not help one storage, and the guests want processors too. */
@@ -53,14 +54,14 @@ export class CopyThreads implements AsyncDisposable {
 
   /** The first that has nothing to do, a further one, or the one with least. */
   private next(): Thread {
-    const least = this.threads.toSorted((a, b) => a.waiting.size - b.waiting.size)[0];
-    if (least !== undefined && (least.waiting.size === 0 || this.threads.length === threadsOfCopy))
+    // One that ended too early is given nothing more.
+    const there = this.threads.filter(({ isOver }) => !isOver);
+    const least = there.toSorted((a, b) => a.waiting.size - b.waiting.size)[0];
+    if (least !== undefined && (least.waiting.size === 0 || there.length === threadsOfCopy))
       return least;
     const thread = spares.take();
     post(thread.worker, this.paths);
     this.threads.push(thread);
-    // One that ended too early is given nothing more.
-    void thread.ended.then(() => remove(this.threads, thread));
     return thread;
   }
 }
@@ -72,21 +73,20 @@ const spareMs = 120_000;
 
 /** Threads without a copy. They keep no process alive, and end when none comes. */
 class Spares {
-  private readonly threads: Thread[] = [];
+  private threads: readonly Thread[] = [];
   private timer: NodeJS.Timeout | null = null;
 
   take(): Thread {
-    const thread = this.threads.shift() ?? startThread();
+    const [first, ...others] = this.threads.filter(({ isOver }) => !isOver);
+    this.threads = others;
+    const thread = first ?? startThread();
     thread.worker.ref();
     return thread;
   }
 
   put(threads: readonly Thread[]): void {
-    for (const thread of threads) {
-      thread.worker.unref();
-      this.threads.push(thread);
-      void thread.ended.then(() => remove(this.threads, thread));
-    }
+    for (const { worker } of threads) worker.unref();
+    this.threads = [...this.threads, ...threads];
     if (this.timer !== null) clearTimeout(this.timer);
     this.timer = setTimeout(() => this.drop(), spareMs).unref();
   }
@@ -97,18 +97,14 @@ class Spares {
   }
 
   private drop(): void {
-    for (const { worker } of this.threads.splice(0)) post(worker, null);
+    for (const { worker } of this.threads) post(worker, null);
+    this.threads = [];
   }
 }
 
 const spares = new Spares();
 
 const post = (worker: Worker, message: ToWorker): void => worker.postMessage(message);
-
-function remove(threads: Thread[], thread: Thread): void {
-  const at = threads.indexOf(thread);
-  if (at >= 0) threads.splice(at, 1);
-}
 
 function startThread(): Thread {
   const worker = new Worker(new URL('copy-worker.js', import.meta.url));
@@ -125,9 +121,11 @@ function startThread(): Thread {
   worker.on('error', failAll);
   const ended = new Promise<void>((resolve) => {
     worker.on('exit', () => {
+      thread.isOver = true;
       failAll(new Error('a thread that copies ended too early'));
       resolve();
     });
   });
-  return { worker, waiting, ended };
+  const thread: Thread = { worker, waiting, ended, isOver: false };
+  return thread;
 }

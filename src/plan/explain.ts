@@ -2,7 +2,7 @@
 
 import { showSource } from '../block/layer.js';
 import { explainPivot } from './pivot-when.js';
-import type { Step, StepKind } from './step.js';
+import type { PivotDisk, Step, StepKind } from './step.js';
 
 export function explainStep(step: Step): string {
   switch (step.kind) {
@@ -39,7 +39,7 @@ export function explainStep(step: Step): string {
     case 'let-go-images':
       return 'let the old images go';
     case 'pivot':
-      return `switch ${step.disks.map((disk) => `${disk.target} to ${disk.path ?? disk.to}`).join(', ')}, all or none${step.quiesce === true ? ', the file systems of the guest frozen' : ''}`;
+      return `switch ${step.disks.map((disk) => `${disk.target} to ${placeOf(disk)}`).join(', ')}, all or none${step.quiesce === true ? ', the file systems of the guest frozen' : ''}`;
     case 'resume-guest':
       return 'let the guest go on';
     case 'thaw-guest':
@@ -74,6 +74,9 @@ export function explainStep(step: Step): string {
       return 'make it known';
   }
 }
+
+const placeOf = ({ path, fuse, to }: PivotDisk): string =>
+  path ?? (fuse === undefined ? to : showSource(fuse.server));
 
 /** What undoing does, by kind of step; kinds that are not here leave nothing that a person would see. */
 const undoing: Readonly<Partial<Record<StepKind, string>>> = {

@@ -59,11 +59,13 @@ export function moveProgress(state: MoveState): OperationProgress {
         ? 'paused'
         : isSwitched && record.plan.offline !== undefined
           ? 'letting the old images go'
-          : isInStep && state.problem === null
-            ? inStepText(record, state.pivot)
-            : isMirroring && state.problem === null
-              ? 'copying'
-              : phaseOf(at, isSwitched, state.problem);
+          : isSwitched && record.plan.full !== undefined
+            ? 'closing the source'
+            : isInStep && state.problem === null
+              ? inStepText(record, state.pivot)
+              : isMirroring && state.problem === null
+                ? 'copying'
+                : phaseOf(at, isSwitched, state.problem);
   const mirrored = mirroredOf(record, at);
   const whole = { phase, isDone, isSwitched, copies: copiesOf(record, at, sizes), mirrored };
   const isOpen = record.endedAtMs === null && record.direction === 'forward';

@@ -175,7 +175,7 @@ async function attaches(
   host: Host,
   owed: readonly OwedMirror[],
   pending: Pending,
-  moves: readonly { readonly again: MoveAgain }[],
+  moves: readonly { readonly move: OpenMove; readonly again: MoveAgain }[],
 ): Promise<Found> {
   const moved = moves.flatMap(({ again }) => again.disks.flatMap(({ mirror }) => mirror ?? []));
   const own = owed.filter(({ record }) => !record.move);
@@ -192,7 +192,9 @@ async function attaches(
           ? facts
           : obstacleOf(one, disk, facts);
     if (text !== null) {
-      const obstacle = { owed: one, text, refusal: refuseOwed(pending, one, text) };
+      const its = moves.find(({ again }) => again.disks.some(({ mirror }) => mirror?.owed === one));
+      const refusal = refuseOwed(pending, one, text, its?.move.operation ?? null);
+      const obstacle = { owed: one, text, refusal };
       return { attach: [], open: [], nextIndex: pending.nextIndex, obstacle };
     }
     if (one.record.move || disk === null || facts === null || typeof facts === 'string') continue;
@@ -254,7 +256,7 @@ export async function takeUpLater(host: Host, uuid: string): Promise<boolean> {
       if (known?.live == null || known.owed.length === 0) return refuse(nothing);
       const moves = (await openMoves(host))
         .filter(({ plan }) => plan.domain === uuid)
-        .map((move) => ({ again: moveAgain(move, host.nowSeconds) }));
+        .map((move) => ({ move, again: moveAgain(move, host.nowSeconds) }));
       const { name, live } = known;
       const { nextIndex, definition } = live;
       const pending = { uuid, name, disks: definition.disks, nextIndex };

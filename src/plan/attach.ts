@@ -86,22 +86,25 @@ function tooSmall(
     : `the storage of ${showSource(owed.image.source)} is full: ${missing} bytes are missing for the layer that is copied`;
 }
 
-/** Refuses a start with the three ways out (design §4). */
+/** Refuses a start with the three ways out (design §4). `move`: the operation that the mirror belongs to. */
 export function refuseOwed(
   record: Pick<DomainRecord, 'name'>,
   { record: mirror }: OwedMirror,
   obstacle: string,
+  move: number | null,
 ): StateError {
   const { name } = record;
   const drop =
-    mirror.snapshot === null
-      ? `ferry blockjob ${name} ${mirror.target} --abort`
-      : `ferry snapshot-delete ${name} ${mirror.snapshot} --remove-mirror`;
+    move !== null
+      ? `ferry ops cancel ${move}`
+      : mirror.snapshot === null
+        ? `ferry blockjob ${name} ${mirror.target} --abort`
+        : `ferry snapshot-delete ${name} ${mirror.snapshot} --remove-mirror`;
   const later = `ferry start ${name} --mirror-later`;
   return new StateError(
     'OPERATION_INVALID',
     `start ${name}: the mirror of ${mirror.target} cannot be taken up: ${obstacle}; the source is complete. ` +
-      `Bring the destination back and start again; or drop the mirror: '${drop}'; or run now and mirror when it is back: '${later}'`,
+      `Bring the destination back and start again; or ${move === null ? 'drop the mirror' : 'end the move'}: '${drop}'; or run now and mirror when it is back: '${later}'`,
     { sourceIntact: true, next: [`ferry start ${name}`, drop, later] },
   );
 }

@@ -2,7 +2,7 @@
 
 import { showSource } from '../block/layer.js';
 import { explainPivot } from './pivot-when.js';
-import type { ConvertedImage, ImageFile, Step, StepKind, StepOf } from './step.js';
+import type { ConvertedImage, ImageFile, PivotDisk, Step, StepKind, StepOf } from './step.js';
 
 /** `as`: the text of a kind is one of steps of that kind, which TypeScript does not see through the union. */
 export const explainStep = (step: Step): string =>
@@ -38,7 +38,7 @@ const texts: { readonly [K in StepKind]: (step: StepOf<K>) => string } = {
     `let the definition name ${step.copies.join(', ')}, if nobody wrote to what was copied`,
   'let-go-images': () => 'let the old images go',
   pivot: (step) =>
-    `switch ${step.disks.map((disk) => `${disk.target} to ${disk.path ?? disk.to}`).join(', ')}, all or none${step.quiesce === true ? ', the file systems of the guest frozen' : ''}`,
+    `switch ${step.disks.map((disk) => `${disk.target} to ${placeOf(disk)}`).join(', ')}, all or none${step.quiesce === true ? ', the file systems of the guest frozen' : ''}`,
   'resume-guest': () => 'let the guest go on',
   'thaw-guest': () => 'thaw the file systems of the guest',
   'trim-guest': () => 'let the agent of the guest discard what its file systems do not use',
@@ -64,6 +64,9 @@ const texts: { readonly [K in StepKind]: (step: StepOf<K>) => string } = {
     step.signal === 'reset' ? 'reset the guest' : 'press the power button of the guest',
   record: () => 'make it known',
 };
+
+const placeOf = ({ path, fuse, to }: PivotDisk): string =>
+  path ?? (fuse === undefined ? to : showSource(fuse.server));
 
 function explainConversion(to: string, { chain, format, below }: ConvertedImage): string {
   const [top, ...under] = chain.map(({ path }) => path);

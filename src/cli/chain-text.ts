@@ -1,5 +1,6 @@
 // The backing chains of a domain's disks, drawn for a person at 3 a.m.: which image is the live one, and what are the others.
 
+import { olderText } from '../domain/source-fate.js';
 import type { DiskView, DomainSummary, ImageView } from '../host/ferry-host.js';
 import type { Branch, Paint } from './text.js';
 import {
@@ -98,8 +99,9 @@ const formerNotes = {
 
 function formerBranch(disk: DiskView): readonly Branch<Line>[] {
   if (disk.former.length === 0) return [];
-  const children = disk.former.map(({ path, role, sinceSeconds }) => {
-    const note = `since ${localTime(sinceSeconds * 1000)}: ${formerNotes[role]}`;
+  const children = disk.former.map(({ path, role, sinceSeconds, older }) => {
+    const age = older === null ? '' : `${olderText(older)}, `;
+    const note = `since ${localTime(sinceSeconds * 1000)}: ${age}${formerNotes[role]}`;
     const value: Line = [role.toUpperCase(), path, '', '', note];
     return { value, children: [] };
   });

@@ -1,6 +1,7 @@
 // The doctor's report for a person at 3 a.m.: per disk one line that says which image is live, below it why, and what
 // else there is; what waits for a person stands with a `!`, with the commands to type.
 
+import { olderText } from '../domain/source-fate.js';
 import type {
   ChainImage,
   DiskDiagnosis,
@@ -87,14 +88,14 @@ function chainText({ path, format, allocatedBytes }: ChainImage): string {
   return `${path} (${format}${used})`;
 }
 
-function otherText({ path, what, sinceSeconds, ageSeconds, ...other }: OtherImage): string {
+function otherText({ path, what, sinceSeconds, ageSeconds, older, ...other }: OtherImage): string {
   const since =
     sinceSeconds === null || ageSeconds === null
       ? ''
       : ` since ${localTime(sinceSeconds * 1000)} (${duration(ageSeconds)} ago)`;
   const bytes = other.differsAtMostBytes;
   const differs = bytes === null ? '' : `; at most ${humanBytes(bytes)} differ from the live image`;
-  return `${path}: ${what === 'mirror' ? '' : `${what}${since}; `}${other.text}${differs}`;
+  return `${path}: ${what === 'mirror' ? '' : `${what}${since}${older === null ? '' : `, ${olderText(older)}`}; `}${other.text}${differs}`;
 }
 
 export function findingLines(

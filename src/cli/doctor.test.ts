@@ -78,6 +78,9 @@ const item = (path: string, more: Partial<GcItem>): GcItem => ({
   target: 'vda',
   allocatedBytes: 3n * 1024n ** 2n,
   sinceSeconds: 1_767_322_000,
+  older: null,
+  operation: 3,
+  keptUntilSeconds: null,
   fate: 'removable',
   proof: [
     'operation 3 made it (step 2)',

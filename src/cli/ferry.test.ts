@@ -379,6 +379,8 @@ const asked = {
   pivot: { how: 'auto' },
   quiesce: false,
   trim: false,
+  keepSourceSeconds: null,
+  deleteShared: false,
 };
 
 test('move shows a line per change, never 100 % before READY, and where the live image is', async (t) => {

@@ -1,5 +1,6 @@
 // What `ferry gc` lists: first what goes with --yes, then what goes when it is named, then what stays and why.
 
+import { olderText } from '../domain/source-fate.js';
 import type { GcFate, GcItem, GcKind, GcRemoved, GcReport } from '../host/gc/types.js';
 import type { Paint } from './text.js';
 import { duration, humanBytes, localTime, plain } from './text.js';
@@ -40,7 +41,7 @@ const kinds: Readonly<Record<GcKind, (whose: string) => string>> = {
 };
 
 function itemLines(item: GcItem, nowSeconds: number, paint: Paint): readonly string[] {
-  const { path, kind, domain, domainName, target, allocatedBytes, sinceSeconds } = item;
+  const { path, kind, domain, domainName, target, allocatedBytes, sinceSeconds, older } = item;
   const name = domainName ?? domain ?? 'a domain that is not known';
   const whose = target === null ? name : `${name}/${target}`;
   const since =
@@ -49,10 +50,16 @@ function itemLines(item: GcItem, nowSeconds: number, paint: Paint): readonly str
       : `, since ${localTime(sinceSeconds * 1000)} (${duration(nowSeconds - sinceSeconds)} ago)`;
   return [
     `  ${path}  ${humanBytes(allocatedBytes)}`,
-    `      ${kinds[kind](whose)}${since}`,
+    `      ${kinds[kind](whose)}${since}${older === null ? '' : `, ${olderText(older)}`}`,
+    ...keptLines(item),
     ...item.proof.map((text) => `      + ${text}`),
     ...item.against.map((text) => paint('warn', `      - ${text}`)),
   ];
+}
+
+function keptLines({ keptUntilSeconds: until }: GcItem): readonly string[] {
+  if (until === null) return [];
+  return [`      kept until ${localTime(until * 1000)}, and then deleted if nothing is against it`];
 }
 
 export function removedText({ removed, operations }: GcRemoved): string {

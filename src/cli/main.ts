@@ -16,6 +16,7 @@ import { addOperationCommands } from './operation-commands.js';
 import type { GlobalOptions } from './session.js';
 import { openSession, paintFor } from './session.js';
 import { addSnapshotCommands } from './snapshot-commands.js';
+import { addSourceCommands } from './source-commands.js';
 
 const examples = `
 DOMAIN is a name, a UUID or an id; DISK is a target such as vda, or the path of its image.
@@ -75,6 +76,7 @@ function makeProgram(doing: { text: string }): Command {
   addMoveCommands(program, open);
   addPaceCommands(program, open);
   addPivotCommand(program, open);
+  addSourceCommands(program, open);
   addDoctorCommand(program, open);
   addGcCommand(program, open);
   return program;

@@ -18,6 +18,8 @@ import { follow, printEnd, progressOption } from './operation-commands.js';
 import { movedText } from './operation-text.js';
 import { pivotOption } from './pivot-commands.js';
 import type { Session } from './session.js';
+import type { SourceOptions } from './source-commands.js';
+import { fateOf, withSource } from './source-commands.js';
 
 export function addMoveCommands(program: Command, open: () => Session): void {
   withRequest(program.command('move'))
@@ -36,6 +38,7 @@ Examples:
   ferry move vm1 vda --to /mnt/new --detach && ferry ops
   ferry move vm1 vda --to /mnt/new --pivot at 03:00      copied now, switched at night; 'ferry pivot N': at once
   ferry move vm1 vda --to /mnt/new --pivot when 'lag<4M for 30s'
+  ferry move vm1 vda --to /mnt/new --keep-source 24h     the old images go a day after the switch, if that is safe
   ferry move vm1 vda --to /mnt/new --progress=json | jq .percent`,
     )
     .action(
@@ -85,7 +88,7 @@ Examples:
     });
 }
 
-interface RequestOptions {
+interface RequestOptions extends SourceOptions {
   readonly to: string;
   readonly rotate?: bigint | 'off';
   readonly bandwidth?: bigint;
@@ -96,7 +99,7 @@ interface RequestOptions {
 }
 
 const withRequest = (command: Command): Command =>
-  command
+  withSource(command)
     .argument('<domain>', 'name, UUID or id')
     .argument('<disk...>', 'disks to move together: their targets, or the paths of their images')
     .requiredOption('--to <dir>', 'directory on the other storage; file names are kept')
@@ -129,8 +132,10 @@ async function requestOf(
   session: Session,
   domain: string,
   disks: readonly string[],
-  { to, rotate, bandwidth: limit, verify, pivot, quiesce = false, trim = false }: RequestOptions,
+  options: RequestOptions,
 ): Promise<{ readonly before: readonly DiskView[]; readonly request: MoveRequest }> {
+  const { to, rotate, bandwidth: limit, verify, pivot, quiesce = false, trim = false } = options;
+  const fate = fateOf(options);
   const before = await session.client.chain(domain);
   return {
     before,
@@ -143,6 +148,7 @@ async function requestOf(
       pivot,
       quiesce,
       trim,
+      ...fate,
     },
   };
 }
@@ -175,7 +181,9 @@ async function followMove(
   const ended = await follow(session, started.id, progress);
   if (ended === null) return;
   const after = await chainOrNone(session, domain);
-  printEnd(session, ended, progress, () => movedText(ended, disks, before, after));
+  // Asked once more: how much older the source is by now.
+  const now = await session.client.operation(started.id).catch(() => ended);
+  printEnd(session, now, progress, () => movedText(now, disks, before, after));
 }
 
 /** None when the domain is gone: a transient one that ended just after its move. */

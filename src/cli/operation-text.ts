@@ -1,10 +1,12 @@
 // Operations as text: the list, one of them with its steps, and what a move left behind.
 
+import { keptText, olderText } from '../domain/source-fate.js';
 import type {
   CommandHint,
   CopyView,
   DiskView,
   OperationView,
+  SourceView,
   StepView,
 } from '../host/ferry-host.js';
 import { limitText, progressFacts } from './progress-text.js';
@@ -46,7 +48,7 @@ const marks: Readonly<Record<StepView['mark'], string>> = {
 
 export function operationText(operation: OperationView, paint: Paint = plain): string {
   const { id, kind, domainName, status, direction, reason, startedAt, endedAt } = operation;
-  const { progress, copies, pauses, story } = operation;
+  const { progress, copies, pauses, story, source } = operation;
   // Why it waits for a person stands with what it waits for.
   const stated = status === 'attention' ? null : reason;
   const facts = [
@@ -66,6 +68,7 @@ export function operationText(operation: OperationView, paint: Paint = plain): s
     ...present('after that', story.next),
     ...present('waits for', story.waitsFor === story.now ? null : story.waitsFor),
     ...present('way back', story.wayBack),
+    ...(source === null ? [] : sourceFacts(source)),
     ...copies.map((copy) => ['copy', copyText(copy)]),
     ...pauses.map(({ what, ms }) => ['guest pause', `${msText(ms)} (${what})`]),
   ];
@@ -101,6 +104,23 @@ function verifiedText(verified: CopyView['verified']): string {
       ? ''
       : `; ${humanBytes(repairedBytes)} were different and were copied again: have that storage checked`;
   return `verified (${how}): ${humanBytes(all)} read back in ${duration(Math.ceil(seconds))}, ${where}${repaired}`;
+}
+
+/** What becomes of the old images of a move, and how much older they are. */
+function sourceFacts({ keepSeconds, keptUntil, images }: SourceView): readonly string[][] {
+  const fate =
+    keptUntil === null
+      ? `kept ${keptText({ keepSeconds, shared: false })}`
+      : `kept until ${localTime(Date.parse(keptUntil))}, and then deleted`;
+  const isKept = images.some(({ state }) => state === 'kept');
+  const heading = isKept || images.length === 0 ? [['source', fate]] : [];
+  return [...heading, ...images.map((image) => ['source', sourceText(image)])];
+}
+
+function sourceText({ path, state, why, older }: SourceView['images'][number]): string {
+  if (state === 'deleted') return `${path}: deleted`;
+  const age = older === null ? '' : `, ${olderText(older)}`;
+  return `${path}: kept${why === null ? '' : `, for ${why}`}${age}`;
 }
 
 /** One line over all copies that were of data, none when there are none. */
@@ -169,6 +189,26 @@ export function movedText(
     .flatMap((disk) => disk.chain.map((image) => image.path))
     .filter((path) => !inUse.has(path));
   const wasOff = operation.steps.some(({ kind }) => kind === 'arrive');
+  return [
+    `Operation ${operation.id}: moved ${moved.join(', ')} of ${operation.domainName}`,
+    ...live,
+    ...verificationLines(operation),
+    ...(wasOff ? [] : [`  guest pauses: ${pauses === '' ? 'none measured' : pauses}`]),
+    ...leftLines(operation, old, wasOff),
+  ].join('\n');
+}
+
+/** `old`: the images that the disks had, as the domain named them. */
+function leftLines(
+  { id, source }: OperationView,
+  old: readonly string[],
+  wasOff: boolean,
+): readonly string[] {
+  const images = source?.images ?? [];
+  const deleted = images.filter(({ state }) => state === 'deleted').map(({ path }) => path);
+  const stays = old.filter((path) => !deleted.includes(path));
+  const gone = deleted.length === 0 ? [] : [`  deleted: ${deleted.join(', ')}`];
+  if (stays.length === 0) return gone;
   const said = wasOff
     ? [
         '  The old images hold the same until the domain is started: what its guest writes from then on',
@@ -178,16 +218,25 @@ export function movedText(
         '  The old images are a point-in-time copy of the moment of the switch, no way back:',
         '  what the guest wrote since is not in them. Do not start a guest from them.',
       ];
-  const note = [
-    ...said,
-    ...old.map((path) => `    ${path}`),
-    "  When they are needed no more: 'ferry gc' says how they go.",
-  ];
   return [
-    `Operation ${operation.id}: moved ${moved.join(', ')} of ${operation.domainName}`,
-    ...live,
-    ...verificationLines(operation),
-    ...(wasOff ? [] : [`  guest pauses: ${pauses === '' ? 'none measured' : pauses}`]),
-    ...(old.length === 0 ? [] : note),
-  ].join('\n');
+    ...gone,
+    ...said,
+    ...stays.map((path) => `    ${oldText(path, source)}`),
+    ...laterLines(id, source),
+  ];
+}
+
+function oldText(path: string, source: SourceView | null): string {
+  const image = source?.images.find((one) => one.path === path);
+  const age = image?.older == null ? '' : `, ${olderText(image.older)}`;
+  return `${path}${age}${image?.why == null ? '' : `; kept, for ${image.why}`}`;
+}
+
+function laterLines(id: number, source: SourceView | null): readonly string[] {
+  if (source?.keptUntil == null)
+    return ["  When they are needed no more: 'ferry gc' says how they go."];
+  const until = localTime(Date.parse(source.keptUntil));
+  return [
+    `  They are kept until ${until}, and then deleted if nobody uses them; 'ferry keep-source ${id} forever' keeps them.`,
+  ];
 }

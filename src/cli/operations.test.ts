@@ -75,6 +75,8 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
       pivot: { how: 'auto' },
       quiesce: false,
       trim: false,
+      keepSourceSeconds: null,
+      deleteShared: false,
     });
   }
   on.host.calls.length = 0;
@@ -88,6 +90,8 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
     pivot: { how: 'auto' },
     quiesce: false,
     trim: false,
+    keepSourceSeconds: null,
+    deleteShared: false,
   });
   for (const said of ['0', '0M', '-1', '10 M', '10m', '1.5G', 'off']) {
     on.host.calls.length = 0;

@@ -1,5 +1,7 @@
 // Small pieces of text that all commands share: sizes, times, tables, trees, colour.
 
+export { duration, humanBytes } from '../std/units.js';
+
 export type Paint = (style: Style, text: string) => string;
 type Style = keyof typeof styles;
 
@@ -7,18 +9,6 @@ const styles = { strong: '1', good: '1;32', warn: '1;33', bad: '1;31', faint: '2
 
 export const plain: Paint = (_, text) => text;
 export const coloured: Paint = (style, text) => `\u001b[${styles[style]}m${text}\u001b[0m`;
-
-const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'] as const;
-
-/** `4.1 GiB`, rounded down to one digit; `--json` has the exact number. */
-export function humanBytes(bytes: bigint): string {
-  if (bytes < 0n) return `-${humanBytes(-bytes)}`;
-  let unit = 0;
-  while (unit < units.length - 1 && bytes >= 1024n ** BigInt(unit + 1)) unit++;
-  const tenths = (bytes * 10n) / 1024n ** BigInt(unit);
-  const digits = tenths % 10n === 0n ? '' : `.${tenths % 10n}`;
-  return `${tenths / 10n}${digits} ${units[unit]}`;
-}
 
 /** Whole percent that never reach 100 before QEMU said READY (law 12). */
 export function shownPercent(percent: number, ready: boolean): number {
@@ -34,16 +24,6 @@ export function percentOf(doneBytes: bigint, totalBytes: bigint): number {
 export function localTime(ms: number): string {
   const shifted = ms - new Date(ms).getTimezoneOffset() * 60_000;
   return new Date(shifted).toISOString().slice(0, 19).replace('T', ' ');
-}
-
-/** `1m50s`, `3d04h`, for a person: two units at most. */
-export function duration(seconds: number): string {
-  const whole = Math.max(0, Math.round(seconds));
-  const [h, m, s] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
-  const pad = (n: number): string => String(n).padStart(2, '0');
-  if (h >= 48) return `${Math.floor(h / 24)}d${pad(h % 24)}h`;
-  if (h > 0) return `${h}h${pad(m)}m`;
-  return m > 0 ? `${m}m${pad(s)}s` : `${s}s`;
 }
 
 /** A table as virsh prints it: a header, a line, one row each. */

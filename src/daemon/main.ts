@@ -106,6 +106,8 @@ async function serve(
   host.retryOwed(options.mirrorRetryMs);
   host.watchMoves(WATCH_MOVES_MS);
   host.watchers.start(LOOK_AT_MOVES_MS);
+  host.sources.start(LOOK_AT_SOURCES_MS);
+  host.ages.start(COUNT_WRITES_MS);
   void autostart(host).catch((error: unknown) =>
     log.error({ error: messageOf(error) }, 'autostart failed'),
   );
@@ -146,6 +148,10 @@ const wellStatus = 'answers';
 const WATCH_MOVES_MS = 2000;
 /** How often what they do is measured, for whoever watches them. */
 const LOOK_AT_MOVES_MS = 1000;
+/** How late a source may be deleted whose time is over. */
+const LOOK_AT_SOURCES_MS = 1000;
+/** How often it is asked what was written since a switch: what a QEMU that dies wrote after that is not counted. */
+const COUNT_WRITES_MS = 60_000;
 
 async function hostUuid(journal: Journal): Promise<string> {
   const found = await journal.setting('host-uuid');

@@ -47,6 +47,20 @@ export async function diskStats(host: Host, uuid: string): Promise<readonly Disk
   });
 }
 
+/** What QEMU has written to each disk since it began, by target; empty: it cannot be asked. */
+export async function writtenBytes(host: Host, uuid: string): Promise<ReadonlyMap<string, bigint>> {
+  const live = host.known.domain(uuid).live;
+  const monitor = live === null ? null : await host.guestOf(uuid).monitor();
+  if (live === null || monitor === null) return new Map();
+  const stats = await monitor.execute('query-blockstats', {});
+  return new Map(
+    live.definition.disks.flatMap(({ target, alias }): readonly (readonly [string, bigint])[] => {
+      const device = stats.find(({ qdev }) => qdev?.includes(`/${alias}/`) === true);
+      return device === undefined ? [] : [[target, device.stats.wr_bytes]];
+    }),
+  );
+}
+
 interface Counters {
   readonly rd_operations: bigint;
   readonly rd_bytes: bigint;

@@ -3,6 +3,7 @@
 
 import type { VerifyMode } from '../block/copy.js';
 import type { MirrorRecord } from '../domain/record.js';
+import type { Older } from '../domain/source-fate.js';
 import type { DoctorReport } from './doctor/types.js';
 import type { GcRemoved, GcReport } from './gc/types.js';
 import type { PivotWhen } from '../domain/pivot-when.js';
@@ -67,6 +68,8 @@ export interface DiskView {
     readonly path: string;
     readonly role: 'stale' | 'unfinished' | 'sealed';
     readonly sinceSeconds: number;
+    /** How much older than the live image; null unless it is stale. */
+    readonly older: Older | null;
   }[];
 }
 
@@ -150,10 +153,29 @@ export interface OperationView {
   readonly steps: readonly StepView[];
   readonly story: OperationStory;
   readonly progress: OperationProgress | null;
+  /** Of a move, and of what deleted the source of one; null: of anything else. */
+  readonly source: SourceView | null;
   /** Images that it copies, as far as they were begun. */
   readonly copies: readonly CopyView[];
   /** Guest pauses measured so far, in ms: of the snapshot and of each pivot. */
   readonly pauses: readonly { readonly what: string; readonly ms: number }[];
+}
+
+/** What becomes of the images that a move leaves, and what became of them. */
+export interface SourceView {
+  /** Seconds after the switch until which they are kept, as planned; 0: until the move has ended; null: until somebody removes them. */
+  readonly keepSeconds: number | null;
+  /** When they are deleted, as far as it is safe; null: not by themselves, or the disks have not switched yet. */
+  readonly keptUntil: string | null;
+  /** None before the switch, and none that somebody removed. */
+  readonly images: readonly {
+    readonly path: string;
+    readonly state: 'kept' | 'deleted';
+    /** Why it was not deleted when its time had come; null: nobody tried, or it was. */
+    readonly why: string | null;
+    /** Null when it is deleted. */
+    readonly older: Older | null;
+  }[];
 }
 
 /** The copy of one frozen image. */
@@ -291,6 +313,13 @@ export interface MoveRequest {
   readonly quiesce: boolean;
   /** Its agent discards, once all is settled, what the file systems of the guest do not use. */
   readonly trim: boolean;
+  /**
+   * How long after the switch the source is kept, in seconds; 0: until the move has ended. Then it is deleted, as far as it
+   * is proven to be elsewhere and unused. Null: it is kept until somebody removes it.
+   */
+  readonly keepSourceSeconds: number | null;
+  /** The layers below the former top layer are deleted with it, where nobody else stands on them. */
+  readonly deleteShared: boolean;
 }
 
 /** An event as the stream tells it; `seq` counts up, so that a reader can go on after a break. */
@@ -367,6 +396,8 @@ export interface FerryHost {
     readonly all: boolean;
   }): readonly OperationView[];
   operation(id: number): OperationView;
+  /** The same, after QEMU was asked how much older than the live image the source is by now. */
+  showOperation(id: number): Promise<OperationView>;
   /** What stays of it: times, copies with their hashes, events. */
   operationRecord(id: number): Promise<OperationRecordView>;
   /** Resolves when the operation has ended or needs a person; rejects with its error when it was rolled back. */
@@ -375,6 +406,10 @@ export interface FerryHost {
   paceOperation(id: number, change: PaceChange): Promise<void>;
   /** A move switches as soon as it is in step, whatever it was to wait for. Survives the daemon. */
   pivotOperation(id: number): Promise<void>;
+  /** How long the source of a move is kept, from now on (of one that has not switched: from its switch on); null: for ever. */
+  keepSource(id: number, keepSeconds: number | null): Promise<void>;
+  /** Takes back a move that has switched. @throws the reason why it cannot, and how its disks are moved back instead. */
+  undoOperation(id: number): Promise<void>;
   /** Puts an epoch on top of the live layers of a move now. */
   rotateOperation(id: number): Promise<void>;
   /** Stops an operation before its commit step; what it did is undone. */

@@ -39,6 +39,7 @@ import { operationView } from './operations.js';
 import { takeBack } from './owed.js';
 import { rotateMove } from './rotate.js';
 import { sealDomain } from './seal.js';
+import { keepSource, undoOperation } from './source-verbs.js';
 import { resolveOperation } from './resolve-verbs.js';
 import { createSnapshot, deleteSnapshot, layerPath } from './snapshot-verbs.js';
 import { domainXml } from './xml.js';
@@ -62,12 +63,15 @@ type OperationVerbs =
   | 'applyPlan'
   | 'operations'
   | 'operation'
+  | 'showOperation'
   | 'operationRecord'
   | 'waitOperation'
   | 'cancelOperation'
   | 'rotateOperation'
   | 'paceOperation'
   | 'pivotOperation'
+  | 'keepSource'
+  | 'undoOperation'
   | 'resolveOperation';
 
 export function ferryHost(host: Host, log: EventLog, version: string): FerryHost {
@@ -237,6 +241,7 @@ function snapshotsOf(record: DomainRecord): readonly SnapshotView[] {
 
 async function chainOf(host: Host, record: DomainRecord): Promise<readonly DiskView[]> {
   const definition = record.live?.definition ?? record.persistent;
+  await host.ages.look(record.uuid);
   return await Promise.all((definition?.disks ?? []).map((disk) => diskView(host, record, disk)));
 }
 
@@ -254,7 +259,12 @@ async function diskView(host: Host, record: DomainRecord, disk: Disk): Promise<D
       images.map((image, i) => imageView(host, image, i === 0 ? 'live' : 'sealed')),
     ),
     mirror: await mirrorView(host, record, disk),
-    former: roles.map(({ path, role, sinceSeconds }) => ({ path, role, sinceSeconds })),
+    former: roles.map((role) => ({
+      path: role.path,
+      role: role.role,
+      sinceSeconds: role.sinceSeconds,
+      older: role.role === 'stale' ? host.ages.of(role) : null,
+    })),
   };
 }
 
@@ -331,6 +341,10 @@ function operationVerbs(host: Host): Pick<FerryHost, OperationVerbs> {
         .map((one) => operationView(host, one));
     },
     operation: view,
+    async showOperation(id) {
+      await host.ages.look(host.operations.get(id).domain);
+      return view(id);
+    },
     async operationRecord(id) {
       const { journal } = host.known;
       // The journal has more of them than are kept at hand.
@@ -343,6 +357,8 @@ function operationVerbs(host: Host): Pick<FerryHost, OperationVerbs> {
     cancelOperation: (id) => cancelOperation(host, id),
     paceOperation: (id, change) => paceOperation(host, id, change),
     pivotOperation: (id) => pivotOperation(host, id),
+    keepSource: (id, keepSeconds) => keepSource(host, id, keepSeconds),
+    undoOperation: (id) => undoOperation(host, id),
     rotateOperation: (id) => rotateMove(host, id),
     async resolveOperation(id, answer) {
       await resolveOperation(host, id, answer);

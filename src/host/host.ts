@@ -13,6 +13,7 @@ import type { AnyEvent, Schema } from '../qmp/monitor.js';
 import { JournalError, NotFoundError, messageOf } from '../std/errors.js';
 import type { DomainRecord } from '../domain/record.js';
 import type { EmulatorFacts } from './emulator.js';
+import { Ages } from './ages.js';
 import type { HostContext } from './context.js';
 import { Guest } from './guest.js';
 import { Interrupted } from './interrupted.js';
@@ -23,6 +24,7 @@ import { Pivots } from './pivots.js';
 import { resumeMoves, rotationOf, takeUpLater } from './owed.js';
 import { rotateWhatGrew } from './rotate.js';
 import { reconcile } from './reconcile.js';
+import { Sources } from './sources.js';
 import { Watchers } from './watching/watchers.js';
 
 /** An operation that runs in this daemon. */
@@ -73,6 +75,8 @@ export class Host {
   readonly interrupted = new Interrupted(this);
   readonly keeper = new Keeper(this);
   readonly watchers = new Watchers(this);
+  readonly sources = new Sources(this);
+  readonly ages = new Ages(this);
   private readonly guests = new Map<string, Guest>();
   private readonly schemas = new Map<string, Promise<Schema>>();
   private readonly looking = new Map<string, { again: boolean }>();
@@ -333,6 +337,8 @@ export class Host {
     this.interrupted.close();
     this.keeper.close();
     this.watchers.close();
+    this.sources.close();
+    this.ages.close();
     await Promise.all([...this.guests.values()].map((guest) => guest.detach()));
   }
 
@@ -370,8 +376,10 @@ export class Host {
   }
 
   private async settle(uuid: string, operation: number, outcome: Outcome): Promise<void> {
-    this.running.delete(operation);
     await this.operations.refresh(operation);
+    // Who waits for a move that deletes its source waits for that too.
+    await this.sources.ended(this.operations.get(operation));
+    this.running.delete(operation);
     if (this.operations.get(operation).kind === 'rotate') await resumeMoves(this, uuid);
     const { pauses, endedAtMs } = this.operations.get(operation);
     if (endedAtMs !== null) {

@@ -7,6 +7,8 @@ import { findDisk } from '../domain/definition.js';
 import type { Definition } from '../domain/definition.js';
 import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord } from '../domain/record.js';
+import type { SourceFate } from '../domain/source-fate.js';
+import { keptText } from '../domain/source-fate.js';
 import { copyBytesOf, destinationsOf } from '../plan/move.js';
 import type { MoveOffline } from '../plan/move-offline.js';
 import { planMoveOffline } from '../plan/move-offline.js';
@@ -17,7 +19,7 @@ import type { MoveRequest } from './ferry-host.js';
 import type { Host } from './host.js';
 import { look } from './look.js';
 import type { World } from './move-plan.js';
-import { readBackOfAll, showIdentity, shutOff, timeOf } from './move-plan.js';
+import { fateOf, readBackOfAll, showIdentity, shutOff, timeOf } from './move-plan.js';
 import type { MovePlan, PlannedDisk } from './move-plan-view.js';
 import type { Destination, LookedAt } from './move-verbs.js';
 import { checkNothingOpen } from './offline.js';
@@ -76,7 +78,7 @@ export async function lookOffline(
   return {
     plan: () => planMoveOffline(move),
     world: async () => await worldOf(host, move),
-    describe: async (hash) => await describe(host, hash, move),
+    describe: async (hash) => await describe(host, hash, move, fateOf(request)),
   };
 }
 
@@ -119,7 +121,12 @@ async function worldOf(host: Host, { to, chains, identities }: MoveOffline): Pro
   return world;
 }
 
-async function describe(host: Host, hash: string, move: MoveOffline): Promise<MovePlan> {
+async function describe(
+  host: Host,
+  hash: string,
+  move: MoveOffline,
+  fate: SourceFate,
+): Promise<MovePlan> {
   const { record, to, freeBytes, spokenForBytes, bytesPerSecond } = move;
   const disks = plannedDisks(move);
   const all = disks.flatMap(({ before }) => before);
@@ -164,7 +171,7 @@ async function describe(host: Host, hash: string, move: MoveOffline): Promise<Mo
     pivot: 'auto',
     pauses: [],
     risks: await risksOf(host, move, all),
-    stages: stagesOf(record),
+    stages: stagesOf(record, fate),
   };
 }
 
@@ -194,13 +201,13 @@ async function risksOf(
   ];
 }
 
-const stagesOf = ({ name }: DomainRecord): MovePlan['stages'] => [
+const stagesOf = ({ name }: DomainRecord, fate: SourceFate): MovePlan['stages'] => [
   {
     stage: 'until all is copied',
     wayBack: `the definition names the source; 'ferry cancel N' removes the copies, and a crash costs what was copied last`,
   },
   {
     stage: 'after that',
-    wayBack: `none: the old images are kept and hold the same until '${name}' is started; 'ferry chain ${name}' shows them as stale`,
+    wayBack: `none: the old images hold the same until '${name}' is started. They are kept ${keptText(fate)}; 'ferry chain ${name}' shows them as stale`,
   },
 ];

@@ -10,6 +10,8 @@ import { localPath, showSource } from '../block/layer.js';
 import type { Disk } from '../domain/disk.js';
 import { findDisk } from '../domain/definition.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
+import type { SourceFate } from '../domain/source-fate.js';
+import { keptText } from '../domain/source-fate.js';
 import { readBackOf } from '../image/verify.js';
 import { encode } from '../journal/codec.js';
 import type { QemuVersion } from '../plan/known-bugs.js';
@@ -99,11 +101,17 @@ export const readBackOfAll = (disks: readonly PlannedDisk[], verify: VerifyMode)
 const disksOf = (live: LiveRecord, move: Move): readonly Disk[] =>
   move.disks.flatMap((name) => findDisk(live.definition, name) ?? []);
 
+export const fateOf = ({ keepSourceSeconds, deleteShared }: MoveRequest): SourceFate => ({
+  keepSeconds: keepSourceSeconds,
+  shared: deleteShared,
+});
+
 export async function describeMove(
   host: Host,
   hash: string,
   live: LiveRecord,
   move: Move,
+  fate: SourceFate,
 ): Promise<MovePlan> {
   const { record, to } = move;
   const moved = disksOf(live, move);
@@ -155,6 +163,7 @@ export async function describeMove(
     stages: stagesOf(
       record,
       disks.map(({ target }) => target),
+      fate,
     ),
   };
 }
@@ -310,7 +319,11 @@ async function risksOf(
   ];
 }
 
-const stagesOf = ({ name }: DomainRecord, targets: readonly string[]): MovePlan['stages'] => [
+const stagesOf = (
+  { name }: DomainRecord,
+  targets: readonly string[],
+  fate: SourceFate,
+): MovePlan['stages'] => [
   {
     stage: 'until the switch',
     wayBack: `the guest is on the source; 'ferry ops cancel N' takes back what was done, and a crash costs what changed`,
@@ -324,6 +337,6 @@ const stagesOf = ({ name }: DomainRecord, targets: readonly string[]): MovePlan[
   },
   {
     stage: 'after the switch',
-    wayBack: `none: the old images are a copy of that moment. They are kept, and 'ferry chain ${name}' shows them as stale`,
+    wayBack: `none: the old images are a copy of that moment. They are kept ${keptText(fate)}; 'ferry chain ${name}' shows them as stale, and how much older they are`,
   },
 ];

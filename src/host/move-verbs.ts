@@ -7,6 +7,7 @@ import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import type { Move } from '../plan/move.js';
 import { destinationsOf, planMove } from '../plan/move.js';
 import { isRefusal, layersOf, refuse } from '../plan/refuse.js';
+import { checkFate, withFate } from '../plan/source.js';
 import type { Plan, Refusal } from '../plan/step.js';
 import { NotFoundError } from '../std/errors.js';
 import type { MoveRequest } from './ferry-host.js';
@@ -14,7 +15,7 @@ import { checkNoneWaits } from './domain-verbs.js';
 import type { Host, Started } from './host.js';
 import { look, sizesOf } from './look.js';
 import type { MovePlan, World } from './move-plan.js';
-import { changesOf, describeMove, hashOf, worldOf } from './move-plan.js';
+import { changesOf, describeMove, fateOf, hashOf, worldOf } from './move-plan.js';
 import { lookOffline } from './move-offline.js';
 import { checkAgent } from './agent-check.js';
 import { checkPivot } from './pivot-verbs.js';
@@ -100,6 +101,18 @@ export interface LookedAt {
 
 /** @throws what stands in the way of any operation on these disks. */
 async function lookAround(host: Host, record: DomainRecord, asked: MoveRequest): Promise<LookedAt> {
+  const fate = fateOf(asked);
+  const refused = checkFate(record.name, fate, asked.verify);
+  if (refused !== null) throw refused;
+  const looked = await lookAtDisks(host, record, asked);
+  return { ...looked, plan: () => withFate(looked.plan(), fate) };
+}
+
+async function lookAtDisks(
+  host: Host,
+  record: DomainRecord,
+  asked: MoveRequest,
+): Promise<LookedAt> {
   await checkNoneWaits(host, record.uuid);
   const request = { ...asked, to: posix.normalize(asked.to).replace(/(.)\/$/, '$1') };
   const { live } = record;
@@ -114,7 +127,7 @@ async function lookAround(host: Host, record: DomainRecord, asked: MoveRequest):
   return {
     plan: () => planMove(move),
     world: async () => await worldOf(host, live, move),
-    describe: async (hash) => await describeMove(host, hash, live, move),
+    describe: async (hash) => await describeMove(host, hash, live, move, fateOf(asked)),
   };
 }
 

@@ -8,6 +8,7 @@ import type { Host } from './host.js';
 import { moveProgress } from './move-progress.js';
 import { paceOf } from './pace-verbs.js';
 import { pivotOf } from './pivot-verbs.js';
+import { sourceView } from './source-verbs.js';
 import { statusOf, storyOf } from './story.js';
 
 /** How many ended operations are shown. */
@@ -101,6 +102,7 @@ export function operationView(host: Host, record: OperationRecord): OperationVie
             pivot: pivotOf(host, record),
           })
         : null,
+    source: sourceView(host, record),
     copies: copiesOf(record),
     pauses: record.pauses,
   };

@@ -32,6 +32,8 @@ export async function recover(host: Host): Promise<void> {
   const open = await host.known.journal.openOperations();
   await host.paces.load(open.map(({ id }) => id));
   await host.pivots.load(open.map(({ id }) => id));
+  await host.sources.load();
+  await host.ages.load();
   // A move goes on in a QEMU whose start has come to its end, and which has its mirrors.
   const moves = open.filter(({ plan }) => plan.waitsFrom !== undefined && !isStarted(open, plan));
   const first = open.filter((operation) => isStanding(operation) && !moves.includes(operation));

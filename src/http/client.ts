@@ -89,6 +89,8 @@ export interface FerryClient {
   watchOperation(id: number, options?: StreamReadOptions): AsyncGenerator<OperationView>;
   paceOperation(id: number, change: PaceChange): Promise<void>;
   pivotOperation(id: number): Promise<void>;
+  keepSource(id: number, keepSeconds: number | null): Promise<void>;
+  undoOperation(id: number): Promise<void>;
   rotateOperation(id: number): Promise<void>;
   cancelOperation(id: number): Promise<void>;
   resolveOperation(id: number, answer: OperationAnswer): Promise<OperationView>;
@@ -157,6 +159,8 @@ export function ferryClient(socketPath: string): FerryClient {
     watchOperation: (id, options = {}) => watchOperation(socketPath, id, options),
     paceOperation: (id, change) => tell('POST', `/v1/operations/${id}/pace`, change),
     pivotOperation: (id) => tell('POST', `/v1/operations/${id}/pivot`),
+    keepSource: (id, keepSeconds) => tell('POST', `/v1/operations/${id}/source`, { keepSeconds }),
+    undoOperation: (id) => tell('POST', `/v1/operations/${id}/undo`),
     rotateOperation: (id) => tell('POST', `/v1/operations/${id}/rotate`),
     cancelOperation: (id) => tell('POST', `/v1/operations/${id}/cancel`),
     resolveOperation: (id, answer) => ask('POST', `/v1/operations/${id}/resolve`, answer),

@@ -60,3 +60,18 @@ test('what stays of an operation comes through whole', async (t) => {
   assert.deepEqual(await client.operationRecord(7), record);
   assert.deepEqual(host.calls.at(-1), ['operationRecord', 7]);
 });
+
+test('how long a source is kept, and the wish to take a move back, reach the host as they were said', async (t) => {
+  const { host, client } = await serve(t);
+  await client.keepSource(7, 7200);
+  await client.keepSource(7, null);
+  await client.undoOperation(7);
+  assert.deepEqual(host.calls, [
+    ['keepSource', 7, 7200],
+    ['keepSource', 7, null],
+    ['undoOperation', 7],
+  ]);
+  await assert.rejects(client.keepSource(7, -1), /body\.keepSeconds: /);
+  await assert.rejects(client.keepSource(7, 1e12), /body\.keepSeconds: /);
+  assert.equal(host.calls.length, 3);
+});

@@ -45,6 +45,9 @@ const pivotWhen = z.discriminatedUnion('how', [
   }),
 ]);
 
+/** Ten years are for ever. */
+const keepSeconds = z.number().int().min(0).max(315_360_000).nullable();
+
 const moveRequest = z.strictObject({
   disks: z.array(name).min(1, 'name at least one disk'),
   to: path,
@@ -54,6 +57,8 @@ const moveRequest = z.strictObject({
   pivot: pivotWhen.default({ how: 'auto' }),
   quiesce: flag,
   trim: flag,
+  keepSourceSeconds: keepSeconds.default(null),
+  deleteShared: flag,
 });
 
 const paceChange = z
@@ -261,7 +266,7 @@ export const routes: readonly Route[] = [
     '/v1/operations/:operation',
     'ops show',
     { params: operation },
-    ({ params }, { host }) => host.operation(params.operation),
+    ({ params }, { host }) => host.showOperation(params.operation),
   ),
   route(
     'GET',
@@ -303,6 +308,20 @@ export const routes: readonly Route[] = [
     'pivot',
     { params: operation },
     ({ params }, { host }) => done(host.pivotOperation(params.operation)),
+  ),
+  route(
+    'POST',
+    '/v1/operations/:operation/source',
+    'keep-source',
+    { params: operation, body: z.strictObject({ keepSeconds }) },
+    ({ params, body }, { host }) => done(host.keepSource(params.operation, body.keepSeconds)),
+  ),
+  route(
+    'POST',
+    '/v1/operations/:operation/undo',
+    'undo',
+    { params: operation },
+    ({ params }, { host }) => done(host.undoOperation(params.operation)),
   ),
   route(
     'POST',

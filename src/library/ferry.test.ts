@@ -61,6 +61,8 @@ test('a move is asked for with what was said, and the rest is as ferryd has it',
     pivot: { how: 'auto' },
     quiesce: false,
     trim: false,
+    keepSourceSeconds: null,
+    deleteShared: false,
   });
 });
 

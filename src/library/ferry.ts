@@ -116,6 +116,15 @@ export interface Ferry {
   resume(operation: OperationRef): Promise<void>;
   /** Lets a move switch as soon as it is in step, whatever it was told to wait for. */
   pivot(operation: OperationRef): Promise<void>;
+  /**
+   * How long the source of a move is kept: so many seconds from now on (of one that has not switched: from its switch on),
+   * then it is deleted as far as it is proven to be elsewhere and unused; null: until somebody removes it.
+   *
+   * @throws NotReady nothing of it is left. @throws Refused its copies were not verified.
+   */
+  keepSource(operation: OperationRef, seconds: number | null): Promise<void>;
+  /** Takes back a move that has switched. @throws NotReady says how much older its source is, and how to move back. */
+  undo(operation: OperationRef): Promise<void>;
   /** Puts a fresh layer on the disks of a move, so that a crash costs only what comes after. */
   rotate(operation: OperationRef): Promise<void>;
   /** Ends it before its commit step; what it did is undone, which `watch` tells. */
@@ -235,6 +244,8 @@ type OperationVerbs =
   | 'pause'
   | 'resume'
   | 'pivot'
+  | 'keepSource'
+  | 'undo'
   | 'rotate'
   | 'cancel'
   | 'resolve'
@@ -253,6 +264,8 @@ function operationVerbs(client: FerryClient): Pick<Ferry, OperationVerbs> {
     pause: (ref) => told(() => client.paceOperation(idOf(ref), { isPaused: true })),
     resume: (ref) => told(() => client.paceOperation(idOf(ref), { isPaused: false })),
     pivot: (ref) => told(() => client.pivotOperation(idOf(ref))),
+    keepSource: (ref, seconds) => told(() => client.keepSource(idOf(ref), seconds)),
+    undo: (ref) => told(() => client.undoOperation(idOf(ref))),
     rotate: (ref) => told(() => client.rotateOperation(idOf(ref))),
     cancel: (ref) => told(() => client.cancelOperation(idOf(ref))),
     resolve: (ref, answer) => told(() => client.resolveOperation(idOf(ref), answer)),

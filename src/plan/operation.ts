@@ -32,6 +32,7 @@ export const operations = {
   'mirror-attach': 'takes up mirrors again that ended with their QEMU',
   rotate: 'puts a fresh layer on the disks of a move',
   move: 'moves disks to another folder while the guest runs',
+  'delete-source': 'deletes the source of a move, as was asked for',
   gc: 'removes files that we left and nobody uses',
 } as const satisfies Readonly<Record<string, string>>;
 

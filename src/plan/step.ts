@@ -5,11 +5,13 @@ import type { FileIdentity, VerifyMode } from '../block/copy.js';
 import type { Format } from '../block/layer.js';
 import type { BlockdevOptions, ReopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
+import type { SourceFate } from '../domain/source-fate.js';
 import { assert } from '../std/assert.js';
 import type { OfflineMove } from './move-offline.js';
 import type { MoveData } from './move-tail.js';
 import type { OperationName } from './operation.js';
 import type { PivotWhen } from '../domain/pivot-when.js';
+import type { SourceDeletion } from './source.js';
 
 export interface ImageFile {
   readonly path: string;
@@ -239,6 +241,10 @@ export interface Plan {
   readonly move?: MoveData;
   /** The same of one whose domain is shut off. */
   readonly offline?: OfflineMove;
+  /** Of a move: what becomes of what it leaves. Left out: kept until somebody removes it. */
+  readonly source?: SourceFate;
+  /** Of one that deletes what a move left. */
+  readonly deletes?: SourceDeletion;
 }
 
 /** A request that cannot be planned: nothing was touched. */

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { hostImages } from '../../image/qemu-img.js';
 import { connect } from '../../qmp/monitor.js';
 import { QemuError } from '../../std/errors.js';
+import { atLeastOlderOf, readCounts } from '../ages.js';
 import type { Host } from '../host.js';
 import type { XmlFacts } from './facts.js';
 import { readJournalCopy } from './journal-copy.js';
@@ -16,6 +17,7 @@ import type { DoctorReport } from './types.js';
 export async function doctor(host: Host, name: string | null): Promise<DoctorReport> {
   const { config, images, known } = host.context;
   const { runDir, stateDir } = config;
+  await host.ages.lookAtAll();
   const facts = await lookAround(
     {
       lookedBy: 'ferryd',
@@ -33,6 +35,7 @@ export async function doctor(host: Host, name: string | null): Promise<DoctorRep
         return await body(monitor);
       },
       xml: [],
+      olderOf: (role) => host.ages.of(role),
     },
     name,
   );
@@ -66,6 +69,7 @@ export async function doctorWithoutDaemon(
   name: string | null,
 ): Promise<DoctorReport> {
   await using copy = await readJournalCopy(stateDir);
+  const counts = copy.journal === null ? new Map() : await readCounts(copy.journal);
   const facts = await lookAround(
     {
       lookedBy: 'ferry',
@@ -85,6 +89,7 @@ export async function doctorWithoutDaemon(
         return await body(monitor);
       },
       xml,
+      olderOf: (role) => atLeastOlderOf(counts, role, nowSeconds),
     },
     name,
   );

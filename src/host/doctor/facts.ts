@@ -3,6 +3,7 @@
 
 import type { ImageInfo } from '../../block/facts.js';
 import type { DomainRecord, ImageRole } from '../../domain/record.js';
+import type { Older } from '../../domain/source-fate.js';
 import type { OperationRecord } from '../../journal/journal.js';
 import type { Holder } from '../open-files.js';
 
@@ -55,6 +56,8 @@ export interface DomainFacts {
   /** Oldest first. */
   readonly open: readonly OperationRecord[];
   readonly roles: readonly ImageRole[];
+  /** By path, of those that are stale. */
+  readonly older: ReadonlyMap<string, Older>;
 }
 
 export interface QemuFacts {

@@ -5,6 +5,7 @@ import type { Image } from '../../block/layer.js';
 import { localPath } from '../../block/layer.js';
 import { imagesOf } from '../../domain/disk.js';
 import type { DomainRecord, ImageRole } from '../../domain/record.js';
+import type { Older } from '../../domain/source-fate.js';
 import type { ImageStore } from '../../image/store.js';
 import type { Journal, OperationRecord } from '../../journal/journal.js';
 import { NotFoundError } from '../../std/errors.js';
@@ -36,6 +37,8 @@ export interface Around {
   readonly running: ReadonlySet<number>;
   readonly monitorOf: (uuid: string, socket: string) => AskMonitor;
   readonly xml: readonly XmlFacts[];
+  /** Of an image that is stale. */
+  readonly olderOf: (role: ImageRole) => Older;
 }
 
 /** Everything about the domain `name` (name, UUID or id), or about all. */
@@ -59,11 +62,14 @@ export async function lookAround(around: Around, name: string | null): Promise<D
   const domains = await Promise.all(
     wanted.map(async (record): Promise<DomainFacts> => {
       const { uuid } = record;
+      const mine = roles.filter(({ domain }) => domain === uuid);
+      const stale = mine.filter(({ role }) => role === 'stale');
       return {
         record,
         qemu: await qemuOf(around, record, found),
         open: open.filter(({ domain }) => domain === uuid),
-        roles: roles.filter(({ domain }) => domain === uuid),
+        roles: mine,
+        older: new Map(stale.map((role) => [role.path, around.olderOf(role)])),
       };
     }),
   );

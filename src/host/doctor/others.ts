@@ -19,7 +19,7 @@ export function othersOf(
 ): readonly OtherImage[] {
   const roles = facts.roles
     .filter((role) => role.target === disk.target && role.path !== live.images[0]?.path)
-    .map((role) => formerImage(role, live, images, nowSeconds));
+    .map((role) => formerImage(facts, role, live, images, nowSeconds));
   return [
     ...mirrorImage(facts, disk, live, images),
     ...copiesUnderWay(facts.open, disk.target),
@@ -41,6 +41,7 @@ const copiesUnderWay = (open: readonly OperationRecord[], target: string): reado
           what: 'unfinished',
           sinceSeconds: null,
           ageSeconds: null,
+          older: null,
           differsAtMostBytes: null,
           text: `${mark === 'done' ? 'copied' : 'being copied'} from ${step.from} by operation ${id}; it counts once all is copied, and nothing is written to the source until then`,
         },
@@ -58,7 +59,7 @@ function mirrorImage(
   if (mirror === null || showSource(mirror.image.source) === live.images[0]?.path) return [];
   const path = showSource(mirror.image.source);
   const differs = differsAtMost(path, live, images);
-  const common = { path, sinceSeconds: null, ageSeconds: null } as const;
+  const common = { path, sinceSeconds: null, ageSeconds: null, older: null } as const;
   if (facts.qemu === null) {
     const text = 'its mirror ended with QEMU, never complete';
     return [{ ...common, what: 'unfinished', differsAtMostBytes: differs, text }];
@@ -78,7 +79,13 @@ function mirrorState({ qemu }: DomainFacts, { jobId, ready }: DiskMirror): strin
   return isReady ? 'in step (READY)' : 'being copied to, not in step yet';
 }
 
-function formerImage(role: ImageRole, live: Live, images: Images, nowSeconds: number): OtherImage {
+function formerImage(
+  { older }: DomainFacts,
+  role: ImageRole,
+  live: Live,
+  images: Images,
+  nowSeconds: number,
+): OtherImage {
   const { path, sinceSeconds } = role;
   const isBelow = live.images.some((image) => image.path === path);
   const texts = {
@@ -92,6 +99,7 @@ function formerImage(role: ImageRole, live: Live, images: Images, nowSeconds: nu
     what: role.role,
     sinceSeconds,
     ageSeconds: Math.max(0, nowSeconds - sinceSeconds),
+    older: older.get(path) ?? null,
     differsAtMostBytes: differsAtMost(path, live, images),
     text: `${texts[role.role]}${also}${goneText(path, images)}`,
   };

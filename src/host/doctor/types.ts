@@ -1,5 +1,6 @@
 // What the doctor says: a report as data, for `--json` and for `ferry` to print.
 
+import type { Older } from '../../domain/source-fate.js';
 import type { CommandHint } from '../ferry-host.js';
 
 export interface DoctorReport {
@@ -56,6 +57,8 @@ export interface OtherImage {
   readonly what: 'mirror' | 'stale' | 'unfinished' | 'sealed';
   readonly sinceSeconds: number | null;
   readonly ageSeconds: number | null;
+  /** Of one that is stale: how much older than the live image. */
+  readonly older: Older | null;
   /** How many bytes it differs from the live image at most; null: cannot be told without reading both. */
   readonly differsAtMostBytes: bigint | null;
   readonly text: string;

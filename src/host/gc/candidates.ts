@@ -1,5 +1,6 @@
 // Which files may have been left, from what is remembered: image roles, and the operations that have ended. Pure.
 
+import { localPath, showSource } from '../../block/layer.js';
 import type { ImageRole } from '../../domain/record.js';
 import type { OperationRecord } from '../../journal/journal.js';
 import type { StepOf } from '../../plan/step.js';
@@ -19,18 +20,26 @@ export interface Candidate {
   readonly ours: string | null;
   /** Where what it holds is as well, and how that is known; null: not known. */
   readonly elsewhere: string | null;
+  /** Why what is known of that does not count; null: nothing is against it. */
+  readonly doubt: string | null;
   /** Why it does not go unless it is named; null: nothing against it. */
   readonly onlyByName: string | null;
+  /** Of the source of a move: when it is deleted; null: never by itself. */
+  readonly keptUntilMs: number | null;
 }
+
+/** Until when the source of a move is kept; null: until somebody removes it. */
+export type KeptUntil = (move: OperationRecord) => number | null;
 
 /** `ended`: operations that have ended, newest first. */
 export function candidatesOf(
   roles: readonly ImageRole[],
   ended: readonly OperationRecord[],
+  keptUntil: KeptUntil,
 ): readonly Candidate[] {
   // What is sealed lies below a live image that no record names any more: nothing to be rid of.
   const fromRoles = roles.flatMap((role) =>
-    role.role === 'sealed' ? [] : [fromRole(role, role.role, ended)],
+    role.role === 'sealed' ? [] : [fromRole(role, role.role, ended, keptUntil)],
   );
   const known = new Set(fromRoles.map(({ path }) => path));
   const others = ended.flatMap(leftoversOf).filter(({ path }) => !known.has(path));
@@ -38,9 +47,15 @@ export function candidatesOf(
   return [...fromRoles, ...first.values()];
 }
 
-function fromRole(role: ImageRole, kind: GcKind, ended: readonly OperationRecord[]): Candidate {
+function fromRole(
+  role: ImageRole,
+  kind: GcKind,
+  ended: readonly OperationRecord[],
+  keptUntil: KeptUntil,
+): Candidate {
   const { path, domain, target } = role;
   const left = ended.find((operation) => gaveRole(operation, role)) ?? null;
+  const keptUntilMs = left?.kind === 'move' && role.role === 'stale' ? keptUntil(left) : null;
   return {
     path,
     kind,
@@ -49,7 +64,10 @@ function fromRole(role: ImageRole, kind: GcKind, ended: readonly OperationRecord
     target,
     role,
     left,
-    ...(role.role === 'stale' ? staleProof(role, left) : unfinishedProof(role, left, ended)),
+    keptUntilMs,
+    ...(role.role === 'stale'
+      ? staleProof(role, left, keptText(keptUntilMs))
+      : unfinishedProof(role, left, ended)),
   };
 }
 
@@ -65,7 +83,7 @@ const gaveRole = ({ entries }: OperationRecord, role: ImageRole): boolean =>
     ),
   );
 
-type Proof = Pick<Candidate, 'ours' | 'elsewhere' | 'onlyByName'>;
+type Proof = Pick<Candidate, 'ours' | 'elsewhere' | 'doubt' | 'onlyByName'>;
 
 /** A mirror's target holds nothing that its source has not (laws 1 and 2). */
 function unfinishedProof(
@@ -82,6 +100,7 @@ function unfinishedProof(
         ? null
         : `operation ${made.id} made it (step ${step + 1})`,
     elsewhere: `a mirror's target holds nothing that its source ${live} did not`,
+    doubt: null,
     onlyByName: isSealed
       ? 'its copy was ended when it was READY, so it is an exact point in time that somebody may want'
       : null,
@@ -100,11 +119,14 @@ function stepThatMade({ plan, steps }: OperationRecord, path: string): number | 
   return found < 0 ? null : found;
 }
 
-const kept = 'the source of a finished switch is kept until somebody names it';
+const keptText = (untilMs: number | null): string =>
+  untilMs === null
+    ? 'the source of a finished switch is kept until somebody names it'
+    : 'its time is not over yet: until then only somebody who names it removes it';
 
 /** Law 14: what a switch left behind was copied whole, or was in step, before it was left. */
-function staleProof(role: ImageRole, left: OperationRecord | null): Proof {
-  const nothing = { ours: null, elsewhere: null, onlyByName: kept };
+function staleProof(role: ImageRole, left: OperationRecord | null, onlyByName: string): Proof {
+  const nothing = { ours: null, elsewhere: null, doubt: null, onlyByName };
   if (left?.outcome !== 'committed') return nothing;
   const { id, kind, plan, steps } = left;
   const ours = `it was ${role.target} of ${left.domainName} until operation ${id} (${kind}) switched`;
@@ -113,12 +135,33 @@ function staleProof(role: ImageRole, left: OperationRecord | null): Proof {
   );
   const copied = plan.steps[copy];
   if (copied?.kind === 'copy-image') {
-    const elsewhere = `operation ${id} copied it whole to ${copied.to} (step ${copy + 1}) before the switch`;
-    return { ours, elsewhere, onlyByName: kept };
+    const where = `operation ${id} copied it whole to ${copied.to} (step ${copy + 1})`;
+    return isProven(left, copy, copied)
+      ? { ...nothing, ours, elsewhere: `${where} before the switch` }
+      : { ...nothing, ours, doubt: `${where} without reading it back (--verify none)` };
   }
-  if (!wasMirrored(left, role)) return { ...nothing, ours };
-  const elsewhere = `operation ${id} had its mirror in step (READY) when it switched over to it`;
-  return { ours, elsewhere, onlyByName: kept };
+  const elsewhere = mirroredText(left, role);
+  return { ...nothing, ours, elsewhere };
+}
+
+/** A reflink shares its blocks with the source: there was nothing to compare. */
+const isProven = (
+  { copies }: OperationRecord,
+  step: number,
+  { verify }: StepOf<'copy-image'>,
+): boolean =>
+  verify !== 'none' || copies.find((copy) => copy.step === step)?.whole?.how === 'reflink';
+
+function mirroredText(left: OperationRecord, role: ImageRole): string | null {
+  const { id, plan } = left;
+  if (wasMirrored(left, role))
+    return `operation ${id} had its mirror in step (READY) when it switched over to it`;
+  const epoch = plan.move?.ways
+    .flatMap(({ epochs }) => epochs.slice(0, -1))
+    .find(({ source }) => localPath(source.source) === role.path);
+  return epoch === undefined
+    ? null
+    : `operation ${id} sealed it when its mirror ${showSource(epoch.twin.source)} was equal to it, and brought that one over`;
 }
 
 /** The active layer of a disk is what its mirror kept in step; roles of one disk are given from the top down. */
@@ -135,7 +178,14 @@ function wasMirrored({ entries, plan }: OperationRecord, role: ImageRole): boole
 /** What a rollback should have removed, and copies that never got their name. */
 function leftoversOf(operation: OperationRecord): readonly Candidate[] {
   const { plan, steps, outcome, id, domain, domainName } = operation;
-  const common = { domain, domainName, target: null, role: null, left: operation } as const;
+  const common = {
+    domain,
+    domainName,
+    target: null,
+    role: null,
+    left: operation,
+    keptUntilMs: null,
+  } as const;
   return plan.steps.flatMap((step, i): readonly Candidate[] => {
     const mark = steps[i]?.mark;
     if (step.kind === 'create-image' && outcome === 'rolled-back' && mark === 'undone')
@@ -151,6 +201,7 @@ const leftover = (id: number, i: number, step: StepOf<'create-image'>) => ({
   kind: 'leftover' as const,
   ours: `operation ${id} made it (step ${i + 1}) and was rolled back`,
   elsewhere: 'what was written to it was brought down into the image below it by the rollback',
+  doubt: null,
   onlyByName: null,
 });
 
@@ -159,5 +210,6 @@ const part = (id: number, i: number, step: StepOf<'copy-image'>) => ({
   kind: 'part' as const,
   ours: `operation ${id} was copying to it (step ${i + 1}); nothing stood there before`,
   elsewhere: `it is an unfinished copy of ${step.from}`,
+  doubt: null,
   onlyByName: null,
 });

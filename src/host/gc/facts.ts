@@ -1,5 +1,6 @@
 // What was seen of the files that may have been left, as data.
 
+import type { Older } from '../../domain/source-fate.js';
 import type { Holder } from '../open-files.js';
 import type { Candidate } from './candidates.js';
 
@@ -8,6 +9,8 @@ export interface GcFacts {
   readonly candidates: readonly Candidate[];
   /** By path; those that are not there are missing. */
   readonly files: ReadonlyMap<string, FileSeen>;
+  /** By path, of those that are stale. */
+  readonly older: ReadonlyMap<string, Older>;
 }
 
 export interface FileSeen {

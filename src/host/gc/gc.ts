@@ -1,40 +1,40 @@
 // `ferry gc`: what we left anywhere, with the proof that it can go; and its removal, proven once more at that moment.
 
 import { hostname } from 'node:os';
-import type { Journal } from '../../journal/journal.js';
 import { planGc } from '../../plan/gc.js';
 import { refuse } from '../../plan/refuse.js';
 import { RequestError, StateError } from '../../std/errors.js';
+import { atLeastOlderOf, readCounts } from '../ages.js';
 import { readJournalCopy } from '../doctor/journal-copy.js';
 import type { Host } from '../host.js';
 import { judgeAll } from './judge.js';
+import type { GcAround } from './look.js';
 import { lookForGarbage } from './look.js';
 import type { GcItem, GcRemoved, GcReport } from './types.js';
 
-interface Where {
-  readonly journal: Journal;
-  readonly runDir: string;
-  readonly stateDir: string;
-  readonly nowSeconds: number;
-}
-
-async function listed(where: Where, lookedBy: GcReport['lookedBy']): Promise<GcReport> {
+async function listed(where: GcAround, lookedBy: GcReport['lookedBy']): Promise<GcReport> {
   const items = judgeAll(await lookForGarbage(where));
   return { time: new Date(where.nowSeconds * 1000).toISOString(), lookedBy, items };
 }
 
-const whereOf = (host: Host): Where => ({
-  journal: host.known.journal,
-  runDir: host.context.config.runDir,
-  stateDir: host.context.config.stateDir,
-  nowSeconds: host.nowSeconds,
-});
-
-export const gcList = async (host: Host): Promise<GcReport> =>
-  await listed(whereOf(host), 'ferryd');
+export async function gcList(host: Host): Promise<GcReport> {
+  await host.ages.lookAtAll();
+  return await listed(
+    {
+      journal: host.known.journal,
+      runDir: host.context.config.runDir,
+      stateDir: host.context.config.stateDir,
+      nowSeconds: host.nowSeconds,
+      olderOf: (role) => host.ages.of(role),
+    },
+    'ferryd',
+  );
+}
 
 /** Lists without a daemon; to remove anything takes one. */
-export async function gcWithoutDaemon(where: Omit<Where, 'journal'>): Promise<GcReport> {
+export async function gcWithoutDaemon(
+  where: Omit<GcAround, 'journal' | 'olderOf'>,
+): Promise<GcReport> {
   await using copy = await readJournalCopy(where.stateDir);
   const { journal, facts } = copy;
   if (journal === null) {
@@ -45,7 +45,9 @@ export async function gcWithoutDaemon(where: Omit<Where, 'journal'>): Promise<Gc
       { next: ['ferry doctor'] },
     );
   }
-  return await listed({ ...where, journal }, 'ferry');
+  const counts = await readCounts(journal);
+  const olderOf: GcAround['olderOf'] = (role) => atLeastOlderOf(counts, role, where.nowSeconds);
+  return await listed({ ...where, journal, olderOf }, 'ferry');
 }
 
 /** Null: all that needs no naming. Otherwise exactly these, or nothing. */

@@ -75,5 +75,7 @@ const left = (
   left: null,
   ours: `${texts[kind]}; the domain is gone`,
   elsewhere: 'nothing in it is needed for any image',
+  doubt: null,
+  keptUntilMs: null,
   onlyByName: null,
 });

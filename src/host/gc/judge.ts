@@ -11,17 +11,17 @@ const SLACK_MS = 1000;
 export function judgeAll(facts: GcFacts): readonly GcItem[] {
   const items = facts.candidates.flatMap((candidate) => {
     const seen = facts.files.get(candidate.path);
-    return seen === undefined ? [] : [judge(candidate, seen)];
+    return seen === undefined ? [] : [judge(candidate, seen, facts)];
   });
   return withNames(items);
 }
 
-function judge(candidate: Candidate, seen: FileSeen): GcItem {
+function judge(candidate: Candidate, seen: FileSeen, { older }: GcFacts): GcItem {
   const proof = [candidate.ours, candidate.elsewhere].filter((text) => text !== null);
   const missing = missingProofs(candidate, seen);
   const fate: GcFate =
     missing.length > 0 ? 'kept' : candidate.onlyByName === null ? 'removable' : 'by-name';
-  const { path, kind, domain, domainName, target, role, left } = candidate;
+  const { path, kind, domain, domainName, target, role, left, keptUntilMs } = candidate;
   const leftSeconds = left?.endedAtMs == null ? null : Math.floor(left.endedAtMs / 1000);
   return {
     path,
@@ -31,6 +31,9 @@ function judge(candidate: Candidate, seen: FileSeen): GcItem {
     target,
     allocatedBytes: seen.allocatedBytes,
     sinceSeconds: role?.sinceSeconds ?? leftSeconds,
+    older: older.get(path) ?? null,
+    operation: left?.id ?? null,
+    keptUntilSeconds: keptUntilMs === null ? null : Math.floor(keptUntilMs / 1000),
     fate,
     proof:
       missing.length > 0
@@ -42,7 +45,7 @@ function judge(candidate: Candidate, seen: FileSeen): GcItem {
 }
 
 function missingProofs(candidate: Candidate, seen: FileSeen): readonly string[] {
-  const { left, ours, elsewhere, kind } = candidate;
+  const { left, ours, elsewhere, doubt, kind } = candidate;
   const isImage = kind === 'unfinished' || kind === 'stale';
   const holders = seen.holders.map(({ pid, command }) => `${command} (pid ${pid ?? 'not known'})`);
   const changed =
@@ -58,7 +61,9 @@ function missingProofs(candidate: Candidate, seen: FileSeen): readonly string[] 
       ? ['nothing in the journal shows that we made it or that it was left by a switch']
       : []),
     ...(isImage && left === null ? ['the operation that left it is not remembered any more'] : []),
-    ...(elsewhere === null ? ['nothing shows that what it holds is elsewhere as well'] : []),
+    ...(elsewhere === null
+      ? [doubt ?? 'nothing shows that what it holds is elsewhere as well']
+      : []),
     ...changed,
     ...(isImage && seen.liveMissing === null
       ? ['which image is live instead is not known any more']

@@ -4,12 +4,14 @@ import { constants } from 'node:fs';
 import { access, lstat, readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { localPath } from '../../block/layer.js';
-import type { DomainRecord } from '../../domain/record.js';
+import type { DomainRecord, ImageRole } from '../../domain/record.js';
+import type { Older } from '../../domain/source-fate.js';
 import { namedInFolder } from '../../image/headers.js';
 import type { Journal, OperationRecord } from '../../journal/journal.js';
 import { messageOf } from '../../std/errors.js';
 import { disksOf, recordedImages } from '../doctor/live.js';
 import { qemusIn } from '../doctor/qemu.js';
+import { keptUntilMs, readFates } from '../fates.js';
 import { holdersOf } from '../open-files.js';
 import type { Candidate } from './candidates.js';
 import { candidatesOf } from './candidates.js';
@@ -22,6 +24,7 @@ export interface GcAround {
   readonly runDir: string;
   readonly stateDir: string;
   readonly nowSeconds: number;
+  readonly olderOf: (role: ImageRole) => Older;
 }
 
 /** More than the journal keeps. */
@@ -33,8 +36,10 @@ export async function lookForGarbage(around: GcAround): Promise<GcFacts> {
   const operations = await allOperations(journal);
   const open = operations.filter(({ endedAtMs }) => endedAtMs === null);
   const ended = operations.filter(({ endedAtMs }) => endedAtMs !== null);
+  const roles = await journal.roles();
+  const said = await readFates(journal);
   const candidates = [
-    ...candidatesOf(await journal.roles(), ended),
+    ...candidatesOf(roles, ended, (move) => keptUntilMs(move, said.get(move.id) ?? null)),
     ...hostCandidates({
       runFiles: await namesIn(join(runDir, 'qemu')),
       logs: await namesIn(join(stateDir, 'log')),
@@ -54,7 +59,9 @@ export async function lookForGarbage(around: GcAround): Promise<GcFacts> {
     if (seen !== null)
       files.set(candidate.path, { ...seen, holders: holders.get(candidate.path) ?? [] });
   }
-  return { nowSeconds, candidates, files };
+  const stale = roles.filter(({ role }) => role === 'stale');
+  const older = new Map(stale.map((role) => [role.path, around.olderOf(role)]));
+  return { nowSeconds, candidates, files, older };
 }
 
 /** Newest first, whole: the plans tell what each one made. */

@@ -1,5 +1,7 @@
 // What `ferry gc` says of each file that we left somewhere.
 
+import type { Older } from '../../domain/source-fate.js';
+
 export interface GcReport {
   readonly time: string;
   readonly lookedBy: 'ferryd' | 'ferry';
@@ -25,6 +27,12 @@ export interface GcItem {
   readonly allocatedBytes: bigint;
   /** When it was left; null: not known. */
   readonly sinceSeconds: number | null;
+  /** Of one that is stale: how much older than the live image it is. */
+  readonly older: Older | null;
+  /** The operation that left it; null: not remembered, or none did. */
+  readonly operation: number | null;
+  /** When it is deleted, if law 14 allows it then; null: only when somebody removes it. */
+  readonly keptUntilSeconds: number | null;
   readonly fate: GcFate;
   /** What is proven: that it is ours, that what it holds is elsewhere, that nobody uses it. */
   readonly proof: readonly string[];

@@ -207,6 +207,20 @@ export class MemoryHost implements FerryHost {
     throw new RequestError('INVALID_ARG', `no operation ${id}; list them: ferry ops list --all`);
   }
 
+  async showOperation(id: number): Promise<OperationView> {
+    return this.operation(id);
+  }
+
+  async keepSource(id: number, keepSeconds: number | null): Promise<void> {
+    this.note('keepSource', id, keepSeconds);
+    this.operation(id);
+  }
+
+  async undoOperation(id: number): Promise<void> {
+    this.note('undoOperation', id);
+    this.operation(id);
+  }
+
   async operationRecord(id: number): Promise<OperationRecordView> {
     this.note('operationRecord', id);
     this.operation(id);

@@ -78,7 +78,14 @@ export const vda: DiskView = {
     ],
     owner: { snapshot: 's1', move: null, made: 'ours' },
   },
-  former: [{ path: '/old/vm1.qcow2', role: 'stale', sinceSeconds: 1_767_312_000 }],
+  former: [
+    {
+      path: '/old/vm1.qcow2',
+      role: 'stale',
+      sinceSeconds: 1_767_312_000,
+      older: { seconds: 110, writtenBytes: 4n * MiB + 209_716n, isAtLeast: false },
+    },
+  ],
 };
 
 export const vdb: DiskView = {
@@ -128,6 +135,8 @@ export const aMove: MoveRequest = {
   pivot: { how: 'when', lagBytes: 4n << 20n, forMs: 30_000 },
   quiesce: true,
   trim: true,
+  keepSourceSeconds: 86_400,
+  deleteShared: true,
 };
 
 const rates: ProgressRates = {
@@ -194,6 +203,7 @@ export const move: OperationView = {
       },
     ],
   },
+  source: { keepSeconds: 86_400, keptUntil: null, images: [] },
   copies: [
     {
       from: '/src/vm1.qcow2',

@@ -120,6 +120,7 @@ export const domain = (one: DomainRecord, more: Partial<DomainFacts> = {}): Doma
   qemu: null,
   open: [],
   roles: [],
+  older: new Map(),
   ...more,
 });
 

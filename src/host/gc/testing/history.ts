@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 
 import { qcow2Header } from '../../../../test/lib/qcow2.js';
+import type { VerifyMode } from '../../../block/copy.js';
 import type { Definition } from '../../../domain/definition.js';
 import type { Change, ImageRole } from '../../../domain/record.js';
 import { MemoryJournal } from '../../../journal/memory.js';
@@ -74,11 +75,13 @@ export class History {
     operation: Plan['operation'],
     steps: readonly Step[],
     changes: Readonly<Record<number, readonly Change[]>> = {},
-  ): Promise<void> {
-    const id = await this.begun(operation, steps, 0);
+    more: Partial<Plan> = {},
+  ): Promise<number> {
+    const id = await this.begun(operation, steps, 0, more);
     for (const step of steps.keys())
       await this.journal.append(id, { type: 'done', step }, changes[step] ?? []);
     await this.journal.append(id, { type: 'end', outcome: 'committed' });
+    return id;
   }
 
   /** One that did all its steps and took them back. */
@@ -95,8 +98,9 @@ export class History {
     operation: Plan['operation'],
     steps: readonly Step[],
     commitAt: number = steps.length,
+    more: Partial<Plan> = {},
   ): Promise<number> {
-    const plan = { operation, domain: uuid, domainName: 'vm1', steps, commitAt };
+    const plan = { operation, domain: uuid, domainName: 'vm1', steps, commitAt, ...more };
     return await this.journal.begin(plan);
   }
 
@@ -111,13 +115,14 @@ export class History {
     };
   }
 
-  copy(from: string, to: string): Step {
+  copy(from: string, to: string, verify: VerifyMode = 'full'): Step {
     return {
       kind: 'copy-image',
       from: this.at(from),
       to: this.at(to),
       format: 'qcow2',
       backing: null,
+      verify,
     };
   }
 
@@ -127,6 +132,7 @@ export class History {
       runDir: this.at('run'),
       stateDir: this.at('state'),
       nowSeconds: 2,
+      olderOf: () => ({ seconds: 1, writtenBytes: 5n, isAtLeast: false }),
     };
     return judgeAll(await lookForGarbage(around));
   }

@@ -73,6 +73,7 @@ const readyMirror = {
     ...vda.mirror!,
     state: 'ready' as const,
     owner: { snapshot: null, move: 7, made: 'ours' as const },
+    wayBack: null,
   },
 };
 
@@ -381,6 +382,7 @@ const asked = {
   trim: false,
   keepSourceSeconds: null,
   deleteShared: false,
+  undoSeconds: null,
 };
 
 test('move shows a line per change, never 100 % before READY, and where the live image is', async (t) => {

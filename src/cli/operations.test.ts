@@ -77,6 +77,7 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
       trim: false,
       keepSourceSeconds: null,
       deleteShared: false,
+      undoSeconds: null,
     });
   }
   on.host.calls.length = 0;
@@ -92,6 +93,7 @@ test('move --bandwidth says what the copy may read in a second, in bytes or in p
     trim: false,
     keepSourceSeconds: null,
     deleteShared: false,
+    undoSeconds: null,
   });
   for (const said of ['0', '0M', '-1', '10 M', '10m', '1.5G', 'off']) {
     on.host.calls.length = 0;

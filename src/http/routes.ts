@@ -48,6 +48,8 @@ const pivotWhen = z.discriminatedUnion('how', [
 /** Ten years are for ever. */
 const keepSeconds = z.number().int().min(0).max(315_360_000).nullable();
 
+const undoSeconds = z.number().int().min(1).max(315_360_000).nullable();
+
 const moveRequest = z.strictObject({
   disks: z.array(name).min(1, 'name at least one disk'),
   to: path,
@@ -59,6 +61,7 @@ const moveRequest = z.strictObject({
   trim: flag,
   keepSourceSeconds: keepSeconds.default(null),
   deleteShared: flag,
+  undoSeconds: undoSeconds.default(null),
 });
 
 const paceChange = z
@@ -320,8 +323,8 @@ export const routes: readonly Route[] = [
     'POST',
     '/v1/operations/:operation/undo',
     'undo',
-    { params: operation },
-    ({ params }, { host }) => done(host.undoOperation(params.operation)),
+    { params: operation, body: z.strictObject({ close: flag }) },
+    ({ params, body }, { host }) => host.undoOperation(params.operation, body),
   ),
   route(
     'POST',

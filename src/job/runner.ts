@@ -410,8 +410,8 @@ async function answered<W>(run: Run<W>, i: number): Promise<Probe> {
 }
 
 async function changesOf<W>(run: Run<W>, i: number): Promise<readonly Change[]> {
-  const { step, effect } = partsOf(run, i);
-  const found = (await effect.changes?.(step, run.deps.world)) ?? [];
+  const { step, effect, context } = partsOf(run, i);
+  const found = (await effect.changes?.(step, run.deps.world, context)) ?? [];
   return [...(step.changes ?? []), ...found];
 }
 

@@ -63,6 +63,7 @@ test('a move is asked for with what was said, and the rest is as ferryd has it',
     trim: false,
     keepSourceSeconds: null,
     deleteShared: false,
+    undoSeconds: null,
   });
 });
 

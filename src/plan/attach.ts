@@ -86,17 +86,19 @@ function tooSmall(
     : `the storage of ${showSource(owed.image.source)} is full: ${missing} bytes are missing for the layer that is copied`;
 }
 
-/** Refuses a start with the three ways out (design §4). */
+/** Refuses a start with the three ways out (design §4). `move`: the operation that the mirror belongs to. */
 export function refuseOwed(
   record: Pick<DomainRecord, 'name'>,
   { record: mirror }: OwedMirror,
   obstacle: string,
+  move: number | null,
 ): StateError {
   const { name } = record;
-  const drop =
+  const own =
     mirror.snapshot === null
       ? `ferry blockjob ${name} ${mirror.target} --abort`
       : `ferry snapshot-delete ${name} ${mirror.snapshot} --remove-mirror`;
+  const drop = move === null ? own : `ferry cancel ${move}`;
   const later = `ferry start ${name} --mirror-later`;
   return new StateError(
     'OPERATION_INVALID',

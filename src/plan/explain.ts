@@ -1,6 +1,6 @@
 // Steps in words: one line each, for `ferry ops show` and for whoever reads a journal at night.
 
-import { explainPivot } from './pivot-when.js';
+import { explainPivot, isoSeconds } from './pivot-when.js';
 import type { Step, StepKind } from './step.js';
 
 export function explainStep(step: Step): string {
@@ -23,6 +23,8 @@ export function explainStep(step: Step): string {
       return `wait until ${step.jobIds.join(', ')} ${step.jobIds.length === 1 ? 'is' : 'are'} READY`;
     case 'wait-pivot':
       return `wait, in step, for ${explainPivot(step.when, 'ferry pivot')}`;
+    case 'wait-window':
+      return `keep the way back of operation ${step.move} open until ${isoSeconds(step.untilMs)}`;
     case 'copy-image':
       return `copy ${step.from} to ${step.to}`;
     case 'hold-images':

@@ -7,7 +7,7 @@ import { formatNode } from '../block/layer.js';
 import type { ImageRole, OwedMirror } from '../domain/record.js';
 import { present } from '../std/assert.js';
 import type { Attach } from './attach.js';
-import type { MoveWay } from './move-tail.js';
+import type { MoveWay } from '../domain/undo-window.js';
 import { newest, pathOf, sources } from './move-tail.js';
 import type { Plan, Step, StepOf } from './step.js';
 

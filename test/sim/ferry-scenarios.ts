@@ -266,6 +266,7 @@ async function planTheMove(
     pivot,
     quiesce,
     trim,
+    undoSeconds: null,
   });
 }
 

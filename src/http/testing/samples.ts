@@ -77,6 +77,7 @@ export const vda: DiskView = {
       image('/src/vm1.qcow2', 'sealed', { index: 1 }),
     ],
     owner: { snapshot: 's1', move: null, made: 'ours' },
+    wayBack: null,
   },
   former: [
     {
@@ -137,6 +138,7 @@ export const aMove: MoveRequest = {
   trim: true,
   keepSourceSeconds: 86_400,
   deleteShared: true,
+  undoSeconds: 7200,
 };
 
 const rates: ProgressRates = {
@@ -203,7 +205,7 @@ export const move: OperationView = {
       },
     ],
   },
-  source: { keepSeconds: 86_400, keptUntil: null, images: [] },
+  source: { keepSeconds: 86_400, keptUntil: null, undoUntil: null, images: [] },
   copies: [
     {
       from: '/src/vm1.qcow2',

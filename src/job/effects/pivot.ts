@@ -68,6 +68,12 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
     if (!untouched || status !== 'running') return 'partial';
     return quiesce && (await mayBeFrozen(world)) ? 'partial' : 'absent';
   },
+  async changes({ window }, _world, { operation }) {
+    if (window === undefined) return [];
+    const { seconds, ways, trim } = window;
+    const untilMs = Date.now() + seconds * 1000;
+    return [{ change: 'open-window', window: { operation, untilMs, ways, trim, closing: null } }];
+  },
 };
 
 async function switchOver(

@@ -101,7 +101,10 @@ Examples:
     .description(
       'take back a move that has switched: its disks switch to where they were, while its undo window is open',
     )
-    .option('--close', 'close the window instead: there is no way back any more, and no cost of one')
+    .option(
+      '--close',
+      'close the window instead: there is no way back any more, and no cost of one',
+    )
     .addOption(progressOption())
     .addHelpText(
       'after',
@@ -113,7 +116,10 @@ Examples:
   ferry undo 7 --close`,
     )
     .action(
-      async (operation: number, options: { readonly close?: true; readonly progress: ProgressKind }) => {
+      async (
+        operation: number,
+        options: { readonly close?: true; readonly progress: ProgressKind },
+      ) => {
         const session = open();
         const { close = false, progress } = options;
         const begun = await session.client.undoOperation(operation, { close });

@@ -55,10 +55,7 @@ export function changeWindow<T extends WithWindows>(record: T, change: WindowCha
   return (after.length === 0 ? rest : { ...rest, windows: after }) as T;
 }
 
-function windowsAfter(
-  windows: readonly UndoWindow[],
-  change: WindowChange,
-): readonly UndoWindow[] {
+function windowsAfter(windows: readonly UndoWindow[], change: WindowChange): readonly UndoWindow[] {
   const others = (operation: number): readonly UndoWindow[] =>
     windows.filter((window) => window.operation !== operation);
   switch (change.change) {

@@ -200,7 +200,9 @@ async function attaches(
     const text = typeof facts === 'string' ? facts : obstacleOf(one, disk, facts);
     if (text !== null) {
       const { target } = one.record;
-      const owner = moves.find(({ again }) => again.disks.some((moving) => moving.target === target));
+      const owner = moves.find(({ again }) =>
+        again.disks.some((moving) => moving.target === target),
+      );
       const move = one.record.move ? (owner?.operation ?? null) : null;
       const obstacle = { owed: one, text, refusal: refuseOwed(pending, one, text, move) };
       return { attach: [], open: [], nextIndex: pending.nextIndex, obstacle };

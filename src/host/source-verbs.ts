@@ -70,7 +70,12 @@ function rolesLeft(host: Host, move: OperationRecord): readonly ImageRole[] {
 export function sourceView(host: Host, record: OperationRecord): SourceView | null {
   const { kind, id, plan } = record;
   if (plan.deletes !== undefined)
-    return { keepSeconds: null, keptUntil: null, undoUntil: null, images: imagesOf(host, [], record) };
+    return {
+      keepSeconds: null,
+      keptUntil: null,
+      undoUntil: null,
+      images: imagesOf(host, [], record),
+    };
   if (kind !== 'move' || record.direction === 'back') return null;
   const said = host.sources.said.get(id) ?? null;
   const until = keptUntilMs(record, said);
@@ -140,7 +145,10 @@ export function whyNoUndo(host: Host, move: OperationRecord): NoUndo {
   return { text: `${none}: ${ageText(host, move)}`, next: wayBack(host, move) };
 }
 
-function windowText(host: Host, { id, plan }: OperationRecord): {
+function windowText(
+  host: Host,
+  { id, plan }: OperationRecord,
+): {
   readonly text: string;
   readonly isUndone: boolean;
 } {

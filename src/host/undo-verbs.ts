@@ -57,8 +57,7 @@ async function findWindow(
     const { text, next } = whyNoUndo(host, await moveOf(host, move, named));
     throw new StateError('OPERATION_INVALID', `${doing} ${id}: ${text}`, { operation: id, next });
   }
-  if (window.closing !== null)
-    throw refusal(id, doing, `its window is closing: ${window.closing}`);
+  if (window.closing !== null) throw refusal(id, doing, `its window is closing: ${window.closing}`);
   const keeper = await openOf(host, move);
   if (keeper === null || keeper.id === move)
     throw refusal(id, doing, 'its window is being opened just now; try again in a moment');
@@ -79,12 +78,7 @@ async function moveOf(host: Host, id: number, named: OperationRecord): Promise<O
 const openWindow = (record: DomainRecord | null, move: number): UndoWindow | null =>
   record?.windows?.find(({ operation }) => operation === move) ?? null;
 
-const refusal = (
-  id: number,
-  doing: string,
-  why: string,
-  show: number = id,
-): StateError =>
+const refusal = (id: number, doing: string, why: string, show: number = id): StateError =>
   new StateError('OPERATION_INVALID', `${doing} ${id}: ${why}`, {
     operation: show,
     next: [`ferry ops show ${show}`],

@@ -22,7 +22,7 @@ import type { Journal } from '../journal/journal.js';
 import type { Plan, Refusal, Step, StepKind } from '../plan/step.js';
 import { present } from '../std/assert.js';
 import type { FerryError } from '../std/errors.js';
-import { JournalError, NeedsOperatorError } from '../std/errors.js';
+import { JournalError, NeedsOperatorError, QemuError } from '../std/errors.js';
 import type { CopyPace, Effect, EffectContext, Effects, Probe, StepReport } from './effect.js';
 import type { Action } from './recover.js';
 import { decide } from './recover.js';
@@ -195,10 +195,18 @@ async function toTheEnd<W>(begun: Run<W>, first: Next): Promise<Outcome> {
       run = await asPlannedNow(run);
       // While the lock was free the rest of the plan may have become another, and what came of a step that it has no
       // more says nothing: its jobs may have ended under it.
-      return await advance(run, isSameStep(run.plan.steps[i], was) ? returned : null);
+      const counts = isSameStep(run.plan.steps[i], was) && !(await isBack(run, returned));
+      return await advance(run, counts ? returned : null);
     });
   }
   return next;
+}
+
+/** It waited in a QEMU that is gone, and by now its domain has another one, which has all that the plan needs. */
+async function isBack<W>({ plan, deps }: Run<W>, { step, failure }: Returned): Promise<boolean> {
+  const isLost = failure instanceof QemuError && failure.qmpClass === 'Gone';
+  if (!isLost || plan.waitsFrom === undefined || step >= plan.commitAt) return false;
+  return (await deps.isGone?.()) === false;
 }
 
 /** As the journal would write them: one of the two may have been read from there. */

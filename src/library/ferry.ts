@@ -270,8 +270,7 @@ function operationVerbs(client: FerryClient): Pick<Ferry, OperationVerbs> {
     resume: (ref) => told(() => client.paceOperation(idOf(ref), { isPaused: false })),
     pivot: (ref) => told(() => client.pivotOperation(idOf(ref))),
     keepSource: (ref, seconds) => told(() => client.keepSource(idOf(ref), seconds)),
-    undo: (ref, { close = false } = {}) =>
-      told(() => client.undoOperation(idOf(ref), { close })),
+    undo: (ref, { close = false } = {}) => told(() => client.undoOperation(idOf(ref), { close })),
     rotate: (ref) => told(() => client.rotateOperation(idOf(ref))),
     cancel: (ref) => told(() => client.cancelOperation(idOf(ref))),
     resolve: (ref, answer) => told(() => client.resolveOperation(idOf(ref), answer)),

@@ -44,7 +44,8 @@ export function showPivot(when: PivotWhen): string {
 }
 
 /** `2026-01-02T03:00:00Z`. */
-export const isoSeconds = (ms: number): string => new Date(ms).toISOString().replace(/\.000Z$/, 'Z');
+export const isoSeconds = (ms: number): string =>
+  new Date(ms).toISOString().replace(/\.000Z$/, 'Z');
 
 function showLag({ lagBytes, forMs }: Extract<PivotWhen, { readonly how: 'when' }>): string {
   return `lag<${sized(lagBytes)}${forMs === 0 ? '' : ` for ${timed(forMs)}`}`;

@@ -134,7 +134,11 @@ function reversed(
     twin:
       i < last
         ? again(source)
-        : { source: { type: 'file', path: undoPath(window, way) }, format: 'qcow2', index: index() },
+        : {
+            source: { type: 'file', path: undoPath(window, way) },
+            format: 'qcow2',
+            index: index(),
+          },
   }));
   return {
     ...way,
@@ -260,10 +264,7 @@ function closingSteps(
 }
 
 /** There is no way back any more: the small layers go down into the copies, in QEMU or, where none runs, without. */
-export function planCloseWindow(
-  record: DomainRecord,
-  window: UndoWindow,
-): Plan | Refusal {
+export function planCloseWindow(record: DomainRecord, window: UndoWindow): Plan | Refusal {
   const ways: MoveWay[] = [];
   for (const way of window.ways) {
     const now = layersNow(record, way);

@@ -216,10 +216,7 @@ export class MemoryHost implements FerryHost {
     this.operation(id);
   }
 
-  async undoOperation(
-    id: number,
-    { close }: { readonly close: boolean },
-  ): Promise<OperationView> {
+  async undoOperation(id: number, { close }: { readonly close: boolean }): Promise<OperationView> {
     this.note('undoOperation', id, close);
     return this.operation(id);
   }

@@ -92,7 +92,8 @@ async function aWhile(
   { signal, isPivotSaid }: EffectContext,
 ): Promise<void> {
   const wasSaid = isPivotSaid();
-  const end = performance.now() + Math.max(HEAR_EVERY_MS, Math.min(LOOK_EVERY_MS, untilMs - Date.now()));
+  const end =
+    performance.now() + Math.max(HEAR_EVERY_MS, Math.min(LOOK_EVERY_MS, untilMs - Date.now()));
   while (performance.now() < end && isPivotSaid() === wasSaid) {
     if (signal.aborted)
       throw new StateError('OPERATION_ABORTED', 'keep the way back open: canceled');

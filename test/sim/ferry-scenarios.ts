@@ -7,7 +7,9 @@ import { showSource } from '../../src/block/layer.js';
 import { findDisk } from '../../src/domain/definition.js';
 import { imagesOf } from '../../src/domain/disk.js';
 import type { Definition } from '../../src/domain/definition.js';
+import type { DomainRecord } from '../../src/domain/record.js';
 import type { Snapshot } from '../../src/domain/snapshot.js';
+import type { UndoWindow } from '../../src/domain/undo-window.js';
 import type { LookDepth } from '../../src/host/chains.js';
 import { factsOf, resolveChains } from '../../src/host/chains.js';
 import {
@@ -24,6 +26,7 @@ import { pivotAtOnce } from '../../src/plan/pivot-when.js';
 import { layersOf } from '../../src/plan/refuse.js';
 import { planSnapshotCreate } from '../../src/plan/snapshot-create.js';
 import type { Plan, Refusal } from '../../src/plan/step.js';
+import { planCloseWindow, planWindow, undone } from '../../src/plan/undo-window.js';
 import { waitJobs } from '../../src/qmp/jobs.js';
 import { present } from '../../src/std/assert.js';
 import { NeedsOperatorError } from '../../src/std/errors.js';
@@ -36,16 +39,20 @@ const three = ['vda', 'vdb', 'vdc'] as const;
 type Kind = 'plain' | 'mirrored' | 'reuse';
 /** Shut off: just so, with an owed mirror, in the middle of a move. */
 type Off = 'off' | 'owed' | 'moving';
+/** Moved, and the way back is open: just so, with a sealed layer on both sides, or about to be closed. */
+type Moved = 'moved' | 'moved and rotated' | 'closing';
 
 export interface Scenario {
   readonly name: string;
   readonly targets: readonly string[];
   /** A snapshot taken before, or only the files for one made by hand. */
-  readonly before: Kind | 'files' | Off | null;
+  readonly before: Kind | 'files' | Off | Moved | null;
   readonly plan: (bench: FerryBench) => Promise<Plan | Refusal>;
   readonly reflinks?: true;
   /** It is about a domain that is off, before and after it. */
   readonly isOffline?: true;
+  /** Where the disks are once it has committed; it is about a way back, which is closed otherwise. */
+  readonly endsIn?: '/src/' | '/dst/';
 }
 
 const end =
@@ -81,6 +88,9 @@ const planHeld = async (bench: FerryBench): Promise<Plan | Refusal> =>
 const planQuiesced = async (bench: FerryBench): Promise<Plan | Refusal> =>
   await planTheMove(bench, pivotAtOnce, true, true);
 
+const planWithWindow = async (bench: FerryBench): Promise<Plan | Refusal> =>
+  await planTheMove(bench, pivotAtOnce, false, false, 3600);
+
 export const scenarios: readonly Scenario[] = [
   { name: 'snapshot of 1 disk', targets: one, before: null, plan: create('plain') },
   { name: 'snapshot of 3 disks', targets: three, before: null, plan: create('plain') },
@@ -113,6 +123,16 @@ export const scenarios: readonly Scenario[] = [
   },
   { name: 'move 1 disk, quiesced and trimmed', targets: one, before: null, plan: planQuiesced },
   { name: 'move 1 disk, held until its time', targets: one, before: null, plan: planHeld },
+  { name: 'window closes', targets: one, before: 'moved', plan: windowUntil(0), endsIn: '/dst/' },
+  { name: 'closed window', targets: one, before: 'closing', plan: planClose, endsIn: '/dst/' },
+  { name: 'undo 1 disk', targets: one, before: 'moved', plan: planTheUndo, endsIn: '/src/' },
+  {
+    name: 'undo 2 disks that were rotated',
+    targets: ['vda', 'vdb'],
+    before: 'moved and rotated',
+    plan: planTheUndo,
+    endsIn: '/src/',
+  },
   { name: 'move 1 disk by reflink', targets: one, before: null, plan: planTheMove, reflinks: true },
 ];
 
@@ -123,6 +143,8 @@ export async function prepared(scenario: Scenario): Promise<FerryBench> {
   bench.storage.reflinks = reflinks;
   if (before === 'off' || before === 'owed' || before === 'moving')
     return await turnedOff(bench, targets, before);
+  if (before === 'moved' || before === 'moved and rotated' || before === 'closing')
+    return await movedAway(bench, before);
   if (before === 'files' || before === 'reuse') await makeByHand(bench);
   if (before === null || before === 'files') return bench;
   await bench.perform(async () => await planCreate(bench, before));
@@ -133,6 +155,45 @@ export async function prepared(scenario: Scenario): Promise<FerryBench> {
     await bench.journal.record(uuid, [{ change: 'mirror-ready', target, ready: 'yes' }]);
   if (before === 'reuse') await copyBase(bench);
   return bench;
+}
+
+async function movedAway(bench: FerryBench, kind: Moved): Promise<FerryBench> {
+  if (kind === 'moved and rotated') rotateDuringCopy(bench);
+  await bench.perform(async () => await planWithWindow(bench));
+  const [window] = (await bench.record()).windows ?? [];
+  const { operation } = present(window, 'its way back is open');
+  if (kind === 'closing')
+    await bench.journal.record(uuid, [
+      { change: 'close-window', operation, why: 'its time is over' },
+    ]);
+  return bench;
+}
+
+async function windowOf(
+  bench: FerryBench,
+): Promise<{ readonly record: DomainRecord; readonly window: UndoWindow }> {
+  const record = await bench.record();
+  return { record, window: present(record.windows?.[0], 'its way back is open') };
+}
+
+function windowUntil(untilMs: number): Scenario['plan'] {
+  return async (bench) => {
+    const { record, window } = await windowOf(bench);
+    const { nextIndex } = present(record.live, 'it runs');
+    return planWindow({ record, window: { ...window, untilMs }, nextIndex });
+  };
+}
+
+export async function planClose(bench: FerryBench): Promise<Plan | Refusal> {
+  const { record, window } = await windowOf(bench);
+  return planCloseWindow(record, window);
+}
+
+/** As if it had been asked for before the mirror was in step. */
+async function planTheUndo(bench: FerryBench): Promise<Plan | Refusal> {
+  const { record, window } = await windowOf(bench);
+  const plan = await windowUntil(Infinity)(bench);
+  return 'refusal' in plan ? plan : undone(plan, record, window);
 }
 
 async function turnedOff(
@@ -240,6 +301,7 @@ async function planTheMove(
   pivot: PivotWhen = pivotAtOnce,
   quiesce = false,
   trim = false,
+  undoSeconds: number | null = null,
 ): Promise<Plan | Refusal> {
   const record = await bench.record();
   const { definition } = present(record.live, 'it runs');
@@ -266,7 +328,7 @@ async function planTheMove(
     pivot,
     quiesce,
     trim,
-    undoSeconds: null,
+    undoSeconds,
   });
 }
 
@@ -303,6 +365,11 @@ async function moveOffline(bench: FerryBench): Promise<Plan | Refusal> {
 
 /** While the first image is copied a rotation is asked for: it comes about, is undone, or is refused. */
 async function moveAndRotate(bench: FerryBench): Promise<Plan | Refusal> {
+  rotateDuringCopy(bench);
+  return await planTheMove(bench);
+}
+
+function rotateDuringCopy(bench: FerryBench): void {
   bench.duringCopy = async () => {
     const mirrors = mirrorsOf(await bench.record());
     if (!bench.qemu.alive || mirrors.length === 0) return;
@@ -321,7 +388,6 @@ async function moveAndRotate(bench: FerryBench): Promise<Plan | Refusal> {
         if (bench.striker.dead || !(error instanceof NeedsOperatorError)) throw error;
       });
   };
-  return await planTheMove(bench);
 }
 
 async function mirrorFiles(bench: FerryBench): Promise<ReadonlyMap<string, PathFacts>> {

@@ -79,14 +79,16 @@ function mirrorBranch(disk: DiskView): readonly Branch<Line>[] {
   };
   const state =
     mirror.problem === null ? states[mirror.state] : stalledText(mirror.problem, amount);
-  const heading: Line = [`mirror: ${state}; made by ${ownerText(mirror.owner)}`];
+  const heading: Line = [`mirror: ${state}; made by ${ownerText(mirror)}`];
   return [{ value: heading, children: nested(mirror.chain.map((image) => imageLine(image, ''))) }];
 }
 
 const stalledText = (problem: string, amount: string): string =>
   `STANDS STILL after ${amount}, the guest runs on: ${problem}`;
 
-function ownerText(owner: NonNullable<DiskView['mirror']>['owner']): string {
+function ownerText({ owner, wayBack }: NonNullable<DiskView['mirror']>): string {
+  if (wayBack !== null)
+    return `operation ${owner.move ?? '?'}, for the way back of operation ${wayBack.operation}, open until ${localTime(Date.parse(wayBack.until))}: ferry undo ${wayBack.operation}`;
   if (owner.move !== null) return `move, operation ${owner.move}`;
   return owner.snapshot === null ? 'a block copy' : `snapshot '${owner.snapshot}'`;
 }

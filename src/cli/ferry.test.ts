@@ -378,11 +378,8 @@ const asked = {
   bytesPerSecond: null,
   verify: 'full',
   pivot: { how: 'auto' },
-  quiesce: false,
-  trim: false,
-  keepSourceSeconds: null,
-  deleteShared: false,
-  undoSeconds: null,
+  ...{ quiesce: false, trim: false, keepSourceSeconds: null },
+  ...{ deleteShared: false, undoSeconds: null },
 };
 
 test('move shows a line per change, never 100 % before READY, and where the live image is', async (t) => {

@@ -95,6 +95,10 @@ Examples:
       );
     });
 
+  addUndoCommand(program, open);
+}
+
+function addUndoCommand(program: Command, open: () => Session): void {
   program
     .command('undo')
     .argument('<number>', 'number of a move', number)
@@ -115,25 +119,31 @@ Examples:
   ferry undo 7
   ferry undo 7 --close`,
     )
-    .action(
-      async (
-        operation: number,
-        options: { readonly close?: true; readonly progress: ProgressKind },
-      ) => {
-        const session = open();
-        const { close = false, progress } = options;
-        const begun = await session.client.undoOperation(operation, { close });
-        const ended = await follow(session, begun.id, progress).catch(async (error: unknown) => {
-          const view = await session.client.operation(begun.id);
-          // Taken back is the end that a window has whose QEMU is not there.
-          if (close && view.status === 'rolled-back') return view;
-          throw error;
-        });
-        if (ended === null) return;
-        const text = close
-          ? `The way back of operation ${operation} is closed`
-          : `Operation ${operation} is taken back; its disks are where they were: ferry chain ${ended.domainName}`;
-        printEnd(session, ended, progress, () => text);
-      },
-    );
+    .action(async (operation: number, options: UndoOptions) => {
+      await undo(open(), operation, options);
+    });
+}
+
+interface UndoOptions {
+  readonly close?: boolean;
+  readonly progress: ProgressKind;
+}
+
+async function undo(
+  session: Session,
+  operation: number,
+  { close = false, progress }: UndoOptions,
+): Promise<void> {
+  const begun = await session.client.undoOperation(operation, { close });
+  const ended = await follow(session, begun.id, progress).catch(async (error: unknown) => {
+    const view = await session.client.operation(begun.id);
+    // So a window ends whose QEMU is not there.
+    if (close && view.status === 'rolled-back') return view;
+    throw error;
+  });
+  if (ended === null) return;
+  const text = close
+    ? `The way back of operation ${operation} is closed; what was written since goes into the copies`
+    : `Operation ${operation} is taken back; its disks are where they were: ferry chain ${ended.domainName}`;
+  printEnd(session, ended, progress, () => text);
 }

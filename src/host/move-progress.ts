@@ -53,7 +53,7 @@ export function moveProgress(state: MoveState): OperationProgress {
       ? 'undoing'
       : pace.isPaused && at?.kind === 'copy-image'
         ? 'paused'
-        : isSwitched && record.plan.offline !== undefined
+        : isSwitched && !hasMerge(record)
           ? 'letting the old images go'
           : isInStep && state.problem === null
             ? inStepText(record, state.pivot)
@@ -74,6 +74,10 @@ export function moveProgress(state: MoveState): OperationProgress {
     disks: targets.map((target) => diskOf(target, whole, at, sight?.disks.get(target) ?? null)),
   };
 }
+
+/** Where there was no guest there is nothing to merge, and where the way back stays open it is not merged yet. */
+const hasMerge = ({ plan }: OperationRecord): boolean =>
+  plan.offline === undefined && plan.move?.undoSeconds === undefined;
 
 const unknown: OperationProgress['convergence'] = { state: 'unknown', why: null, ladder: [] };
 

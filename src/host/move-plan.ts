@@ -352,6 +352,6 @@ const stagesOf = (
       ]),
   {
     stage: undoSeconds === null ? 'after the switch' : 'after that',
-    wayBack: `none: the old images are a copy of that moment. They are kept ${keptText(fate)}; 'ferry chain ${name}' shows them as stale, and how much older they are`,
+    wayBack: `none: the old images are a copy of that moment. They are kept ${keptText(fate, undoSeconds === null ? 'the switch' : 'the end of the window')}; 'ferry chain ${name}' shows them as stale, and how much older they are`,
   },
 ];

@@ -76,7 +76,8 @@ export function sourceView(host: Host, record: OperationRecord): SourceView | nu
       undoUntil: null,
       images: imagesOf(host, [], record),
     };
-  if (kind !== 'move' || record.direction === 'back') return null;
+  if (kind !== 'move' || record.direction === 'back' || backOf(host, id)?.outcome === 'committed')
+    return null;
   const said = host.sources.said.get(id) ?? null;
   const until = keptUntilMs(record, said);
   const planned = plan.source?.keepSeconds ?? null;
@@ -145,6 +146,12 @@ export function whyNoUndo(host: Host, move: OperationRecord): NoUndo {
   return { text: `${none}: ${ageText(host, move)}`, next: wayBack(host, move) };
 }
 
+/** What took a move back, or does; null: nothing. */
+const backOf = (host: Host, move: number): OperationRecord | null =>
+  host.operations
+    .all()
+    .find(({ plan }) => plan.undo?.move === move && plan.undo.going === 'back') ?? null;
+
 function windowText(
   host: Host,
   { id, plan }: OperationRecord,
@@ -154,9 +161,7 @@ function windowText(
 } {
   if (plan.move?.undoSeconds === undefined)
     return { text: 'it has no undo window', isUndone: false };
-  const back = host.operations
-    .all()
-    .find((one) => one.plan.undo?.move === id && one.plan.undo.going === 'back');
+  const back = backOf(host, id);
   if (back?.outcome === 'committed')
     return { text: `operation ${back.id} has taken it back already`, isUndone: true };
   return { text: 'its undo window is closed', isUndone: false };

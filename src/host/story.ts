@@ -126,12 +126,22 @@ function pivotHint({
 }
 
 /** Of what keeps the way back of a move open. */
-export function undoHints({ plan, steps, direction }: OperationRecord): readonly CommandHint[] {
+export function undoHints({
+  plan,
+  steps,
+  direction,
+  waiting,
+}: OperationRecord): readonly CommandHint[] {
   const { undo } = plan;
   const isOpen = steps[plan.commitAt - 1]?.mark !== 'done' && direction === 'forward';
   if (undo?.going !== 'open' || !isOpen) return [];
+  const back = {
+    type: `ferry undo ${undo.move}`,
+    why: 'switch the disks back to where they were',
+  };
   return [
-    { type: `ferry undo ${undo.move}`, why: 'switch the disks back to where they were' },
+    // Only a mirror that is in step can be switched to.
+    ...(waiting === null ? [back] : []),
     { type: `ferry undo ${undo.move} --close`, why: 'there is to be no way back any more' },
   ];
 }

@@ -57,14 +57,13 @@ export class Windows {
   private async seeTo(uuid: string, move: number): Promise<void> {
     const { host } = this;
     const open = await openOf(host, move);
-    const record = host.known.find(uuid);
-    const window = windowIn(record, move);
+    const window = windowIn(host.known.find(uuid), move);
     if (window === null) return;
     if (open !== null) {
-      // Nobody waits for the end of its time in a QEMU that is not there.
+      // Nobody waits for the end of its time where the mirror is not there, nor its QEMU.
       const isOver = window.untilMs <= host.context.config.nowMs();
-      const isOff = record?.live === null && open.waiting !== null && !host.running.has(open.id);
-      if (!isOver || !isOff || open.plan.undo?.going !== 'open') return;
+      const hasNoMirror = open.waiting !== null && !host.running.has(open.id);
+      if (!isOver || !hasNoMirror || open.plan.undo?.going !== 'open') return;
       await takeBack(host, open);
     }
     const { ended } = await host.begin(uuid, async (known) => await this.plan(known, move));

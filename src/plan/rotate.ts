@@ -63,6 +63,10 @@ export function planRotate(request: Rotate): Plan | Refusal {
 function refusalOf({ record, move, files }: Rotate): Error | null {
   const what = `rotate operation ${move.operation}`;
   const invalid = (text: string): Error => new StateError('OPERATION_INVALID', `${what}: ${text}`);
+  if (move.plan.undo !== undefined)
+    return invalid(
+      'it keeps the way back of a move open, and that has one layer; only moves have epochs',
+    );
   if (move.plan.move === undefined) return invalid('it is no move; only moves have epochs');
   for (const way of move.plan.move.ways) {
     const mirrored = mirrorsOf(record).find(({ disk }) => disk.target === way.target);

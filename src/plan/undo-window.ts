@@ -335,6 +335,12 @@ function refusalOf({ record, window, open }: Undo): StateError | null {
   for (const { target } of window.ways) {
     const mirrored = mirrorsOf(record).find(({ disk }) => disk.target === target);
     if (mirrored?.mirror.ready === 'yes') continue;
+    const owed = record.owed.find((one) => one.record.target === target);
+    if (owed !== undefined)
+      return invalid(
+        `the mirror of ${target} on the old side is not there: it is taken up again once ${showSource(owed.image.source)} is back`,
+        [`ferry ops show ${open.operation}`],
+      );
     const why =
       mirrored?.record.problem == null
         ? 'it is being brought in step; try again when it is'

@@ -25,6 +25,7 @@ export const waitWindow: Effect<WaitWindow, DomainWorld> = {
   async do(step, world, context) {
     for (;;) {
       const monitor = await needMonitor(world, 'keep the way back open');
+      await checkNotOwed(step, world);
       const isOver = (await reasonOf(step, monitor, context)) !== null;
       // Whoever ends the job of a target that hangs stops the guest with it.
       if (isOver && (await doAnswer(step, world))) return;
@@ -40,6 +41,15 @@ export const waitWindow: Effect<WaitWindow, DomainWorld> = {
     return [closed(step, why ?? 'its time is over')];
   },
 };
+
+/** What ended with its QEMU is not lost: the next one may have it already, or it is put off until its storage is back. */
+async function checkNotOwed({ jobIds }: WaitWindow, world: DomainWorld): Promise<void> {
+  const owed = (await world.record())?.owed ?? [];
+  if (owed.some(({ record }) => jobIds.includes(record.jobId)))
+    throw new QemuError('keep the way back open: its mirror ended with its QEMU', {
+      qmpClass: 'Gone',
+    });
+}
 
 const closed = ({ move }: WaitWindow, why: string): Change => ({
   change: 'close-window',

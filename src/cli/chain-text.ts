@@ -73,20 +73,29 @@ function mirrorBranch(disk: DiskView): readonly Branch<Line>[] {
   const amount = `${humanBytes(mirror.copiedBytes)} of ${humanBytes(mirror.totalBytes)}`;
   const states: Readonly<Record<typeof mirror.state, string>> = {
     copying: `copying ${percent} % (${amount}), not ready`,
-    ready: 'READY, kept in step; nothing is switched yet',
+    ready: `READY, kept in step${mirror.wayBack === null ? '; nothing is switched yet' : ''}`,
     pivoting: 'being switched to now',
     aborting: 'being dropped now',
   };
   const state =
     mirror.problem === null ? states[mirror.state] : stalledText(mirror.problem, amount);
-  const heading: Line = [`mirror: ${state}; made by ${ownerText(mirror.owner)}`];
+  const made =
+    mirror.wayBack === null
+      ? `mirror: ${state}; made by ${ownerText(mirror.owner)}`
+      : `way back: ${state}; ${wayBackText(mirror.wayBack)}`;
+  const heading: Line = [made];
   return [{ value: heading, children: nested(mirror.chain.map((image) => imageLine(image, ''))) }];
 }
 
 const stalledText = (problem: string, amount: string): string =>
   `STANDS STILL after ${amount}, the guest runs on: ${problem}`;
 
-function ownerText(owner: NonNullable<DiskView['mirror']>['owner']): string {
+type Mirror = NonNullable<DiskView['mirror']>;
+
+const wayBackText = ({ operation, until }: NonNullable<Mirror['wayBack']>): string =>
+  `of operation ${operation}, open until ${localTime(Date.parse(until))}: ferry undo ${operation}`;
+
+function ownerText(owner: Mirror['owner']): string {
   if (owner.move !== null) return `move, operation ${owner.move}`;
   return owner.snapshot === null ? 'a block copy' : `snapshot '${owner.snapshot}'`;
 }

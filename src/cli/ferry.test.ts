@@ -73,6 +73,7 @@ const readyMirror = {
     ...vda.mirror!,
     state: 'ready' as const,
     owner: { snapshot: null, move: 7, made: 'ours' as const },
+    wayBack: null,
   },
 };
 

@@ -23,7 +23,7 @@ import { beganText, movedText } from './operation-text.js';
 import { pivotOption } from './pivot-commands.js';
 import type { Session } from './session.js';
 import type { SourceOptions } from './source-commands.js';
-import { fateOf, withSource } from './source-commands.js';
+import { fateOf, windowTime, withSource } from './source-commands.js';
 
 export function addMoveCommands(program: Command, open: () => Session): void {
   withRequest(program.command('move'))
@@ -42,6 +42,7 @@ Examples:
   ferry move vm1 vda --to /mnt/new --detach && ferry ops
   ferry move vm1 vda --to /mnt/new --pivot at 03:00      copied now, switched at night; 'ferry pivot N': at once
   ferry move vm1 vda --to /mnt/new --pivot when 'lag<4M for 30s'
+  ferry move vm1 vda --to /mnt/new --undo-window 2h      'ferry undo N' switches back, until two hours after the switch
   ferry move vm1 vda --to /mnt/new --keep-source 24h     the old images go a day after the switch, if that is safe
   ferry move vm1 vda --to /mnt/new --progress=json | jq .percent
   ferry move vm1 vda --to /mnt/new/web.qcow2 --flatten   one image, under that name
@@ -109,6 +110,7 @@ interface RequestOptions extends SourceOptions {
   readonly flatten?: boolean;
   readonly format?: Format;
   readonly clusterSize?: bigint;
+  readonly undoWindow?: number;
 }
 
 const withRequest = (command: Command): Command =>
@@ -166,6 +168,11 @@ const withRequest = (command: Command): Command =>
         .default('full'),
     )
     .addOption(pivotOption())
+    .option(
+      '--undo-window <how long>',
+      "keep the old side exact for so long after the switch (30m, 2h), so that 'ferry undo N' switches back in one pause; writes go to both sides until then",
+      windowTime,
+    )
     .option('--quiesce', 'let the agent of the guest freeze its file systems for the switch')
     .option(
       '--trim',
@@ -197,6 +204,7 @@ async function requestOf(
       quiesce,
       trim,
       ...fate,
+      undoSeconds: options.undoWindow ?? null,
     },
   };
 }

@@ -36,7 +36,7 @@ function waitsFor(operation: OperationView): string {
   }
   if (operation.status !== 'running') return '-';
   const doing = operation.steps.find((step) => step.mark === 'doing');
-  return doing?.text ?? operation.progress?.phase ?? 'its next step';
+  return doing?.text ?? operation.progress?.phase ?? operation.story.now ?? 'its next step';
 }
 
 const marks: Readonly<Record<StepView['mark'], string>> = {
@@ -108,14 +108,21 @@ function verifiedText(verified: CopyView['verified']): string {
 }
 
 /** What becomes of the old images of a move, and how much older they are. */
-function sourceFacts({ keepSeconds, keptUntil, images }: SourceView): readonly string[][] {
+function sourceFacts({
+  keepSeconds,
+  keptUntil,
+  undoUntil,
+  images,
+}: SourceView): readonly string[][] {
   const fate =
     keptUntil === null
       ? `kept ${keptText({ keepSeconds, shared: false })}`
       : `kept until ${localTime(Date.parse(keptUntil))}, and then deleted`;
   const isKept = images.some(({ state }) => state === 'kept');
   const heading = isKept || images.length === 0 ? [['source', fate]] : [];
-  return [...heading, ...images.map((image) => ['source', sourceText(image)])];
+  const back =
+    undoUntil === null ? [] : [['way back', `open until ${localTime(Date.parse(undoUntil))}`]];
+  return [...back, ...heading, ...images.map((image) => ['source', sourceText(image)])];
 }
 
 function sourceText({ path, state, why, older }: SourceView['images'][number]): string {
@@ -210,6 +217,7 @@ function leftLines(
   const stays = old.filter((path) => !deleted.includes(path));
   const gone = deleted.length === 0 ? [] : [`  deleted: ${deleted.join(', ')}`];
   if (stays.length === 0) return gone;
+  if (source?.undoUntil != null) return [...gone, ...windowLines(id, source.undoUntil)];
   const said = wasOff
     ? [
         '  The old images hold the same until the domain is started: what its guest writes from then on',
@@ -224,6 +232,14 @@ function leftLines(
     ...said,
     ...stays.map((path) => `    ${oldText(path, source)}`),
     ...laterLines(id, source),
+  ];
+}
+
+function windowLines(id: number, undoUntil: string): readonly string[] {
+  const until = localTime(Date.parse(undoUntil));
+  return [
+    `  The way back is open until ${until}: a mirror brings what the guest writes to the old side too.`,
+    `  Go back, in one pause: ferry undo ${id}. Close it, for the room and the writes: ferry undo ${id} --close`,
   ];
 }
 

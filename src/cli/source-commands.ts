@@ -7,7 +7,8 @@ import { InvalidArgumentError, Option } from 'commander';
 import { spanText } from '../domain/source-fate.js';
 import type { MoveRequest } from '../host/ferry-host.js';
 import { RequestError } from '../std/errors.js';
-import { number } from './operation-commands.js';
+import type { ProgressKind } from './operation-commands.js';
+import { follow, number, printEnd, progressOption } from './operation-commands.js';
 import type { Session } from './session.js';
 
 export interface SourceOptions {
@@ -57,6 +58,12 @@ export function keepTime(text: string): number | 'forever' {
   throw new InvalidArgumentError('It has to be a time such as 30m, 24h or 7d, or forever.');
 }
 
+export function windowTime(text: string): number {
+  const seconds = text === 'forever' ? text : keepTime(text);
+  if (typeof seconds === 'number') return seconds;
+  throw new InvalidArgumentError('It has to be a time such as 30m, 2h or 1d.');
+}
+
 const TEN_YEARS = 315_360_000;
 
 export function addSourceCommands(program: Command, open: () => Session): void {
@@ -88,15 +95,55 @@ Examples:
       );
     });
 
+  addUndoCommand(program, open);
+}
+
+function addUndoCommand(program: Command, open: () => Session): void {
   program
     .command('undo')
     .argument('<number>', 'number of a move', number)
     .description(
-      'say how much older the source of a finished move is, why it is no way back, and how to move back',
+      'take back a move that has switched: its disks switch to where they were, while its undo window is open',
     )
-    .action(async (operation: number) => {
-      const session = open();
-      await session.client.undoOperation(operation);
-      session.print({ operation, done: 'undo' }, () => `Operation ${operation} is taken back`);
+    .option(
+      '--close',
+      'close the window instead: there is no way back any more, and no cost of one',
+    )
+    .addOption(progressOption())
+    .addHelpText(
+      'after',
+      `
+Without a window ('ferry move --undo-window') it is refused, and says how much older the source is and how to move back.
+
+Examples:
+  ferry undo 7
+  ferry undo 7 --close`,
+    )
+    .action(async (operation: number, options: UndoOptions) => {
+      await undo(open(), operation, options);
     });
+}
+
+interface UndoOptions {
+  readonly close?: boolean;
+  readonly progress: ProgressKind;
+}
+
+async function undo(
+  session: Session,
+  operation: number,
+  { close = false, progress }: UndoOptions,
+): Promise<void> {
+  const begun = await session.client.undoOperation(operation, { close });
+  const ended = await follow(session, begun.id, progress).catch(async (error: unknown) => {
+    const view = await session.client.operation(begun.id);
+    // So a window ends whose QEMU is not there.
+    if (close && view.status === 'rolled-back') return view;
+    throw error;
+  });
+  if (ended === null) return;
+  const text = close
+    ? `The way back of operation ${operation} is closed; what was written since goes into the copies`
+    : `Operation ${operation} is taken back; its disks are where they were: ferry chain ${ended.domainName}`;
+  printEnd(session, ended, progress, () => text);
 }

@@ -78,6 +78,7 @@ test('an operation shows which old images are kept, why, how much older, and whi
     source: {
       keepSeconds: 0,
       keptUntil,
+      undoUntil: null,
       images: [
         { path: '/src/a', state: 'deleted', why: null, older: null },
         { path: '/src/b', state: 'kept', why: '/src/c names it', older },

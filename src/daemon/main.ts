@@ -109,6 +109,7 @@ async function serve(
   host.watchers.start(LOOK_AT_MOVES_MS);
   host.sources.start(LOOK_AT_SOURCES_MS);
   host.ages.start(COUNT_WRITES_MS);
+  host.windows.start(LOOK_AT_WINDOWS_MS);
   void autostart(host).catch((error: unknown) =>
     log.error({ error: messageOf(error) }, 'autostart failed'),
   );
@@ -151,6 +152,8 @@ const WATCH_MOVES_MS = 2000;
 const LOOK_AT_MOVES_MS = 1000;
 /** How late a source may be deleted whose time is over. */
 const LOOK_AT_SOURCES_MS = 1000;
+/** How often a way back that nobody sees to is found. */
+const LOOK_AT_WINDOWS_MS = 2000;
 /** How often it is asked what was written since a switch: what a QEMU that dies wrote after that is not counted. */
 const COUNT_WRITES_MS = 60_000;
 

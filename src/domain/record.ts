@@ -12,6 +12,8 @@ import type { DomainEvent } from './events.js';
 import { mapOwed, owedAfterStop, owedBut, withOwed } from './owed.js';
 import type { Snapshot } from './snapshot.js';
 import type { DomainState } from './state.js';
+import type { UndoWindow, WindowChange } from './undo-window.js';
+import { changeWindow } from './undo-window.js';
 
 /** Why a copy stands still: its target took no more. The guest runs on meanwhile (law 11). */
 export type MirrorProblem = 'no space' | 'I/O error';
@@ -98,6 +100,8 @@ export interface DomainRecord {
   readonly chains: readonly RecordedChain[];
   /** Mirrors that ended with a QEMU and are to be taken up again; one a disk at most. */
   readonly owed: readonly OwedMirror[];
+  /** Moves whose way back is kept open; left out: none. */
+  readonly windows?: readonly UndoWindow[];
 }
 
 /**
@@ -191,6 +195,7 @@ export type Change =
       readonly plan: object;
     }
   | { readonly change: 'forget-role'; readonly path: string }
+  | WindowChange
   | { readonly change: 'event'; readonly event: DomainEvent };
 
 /**
@@ -242,6 +247,10 @@ export function applyChange(record: DomainRecord | null, change: Change): Domain
       return { ...record, currentSnapshot: change.name };
     case 'chain':
       return changeChain(record, change.target, change.images, change.was);
+    case 'open-window':
+    case 'close-window':
+    case 'end-window':
+      return changeWindow(record, change);
     default:
       return changeLive(record, change);
   }

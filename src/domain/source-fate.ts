@@ -11,12 +11,12 @@ export interface SourceFate {
 
 export const keptForEver: SourceFate = { keepSeconds: null, shared: false };
 
-/** `until they are removed`: the end of a sentence that begins with what is kept. */
-export function keptText({ keepSeconds }: SourceFate): string {
+/** `until they are removed`: the end of a sentence that begins with what is kept. `from`: what the time is counted from. */
+export function keptText({ keepSeconds }: SourceFate, from = 'the switch'): string {
   if (keepSeconds === null) return 'until somebody removes them';
   return keepSeconds === 0
     ? 'until the move has ended, and then deleted'
-    : `for ${spanText(keepSeconds)} from the switch on, and then deleted`;
+    : `for ${spanText(keepSeconds)} from ${from} on, and then deleted`;
 }
 
 /** `24h`, `30m`: as somebody would type it. */

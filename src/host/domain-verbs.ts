@@ -1,5 +1,6 @@
 // The verbs of a domain's life: define, undefine, create, start, stop and the small ones between.
 
+import type { UndoWindow } from '../domain/undo-window.js';
 import { assignDevices } from '../domain/assign.js';
 import type { Definition, ParseContext } from '../domain/definition.js';
 import { parseDefinition } from '../domain/parse.js';
@@ -115,6 +116,8 @@ export async function undefineDomain(
     const record = known ?? host.known.domain(uuid);
     if (record.persistent === null) return refuse(invalid('cannot undefine transient domain'));
     await checkRedefined(host, uuid, null);
+    const [window] = record.windows ?? [];
+    if (window !== undefined) return refuse(wayBackOpen(window));
     if (record.live === null && record.snapshots.length > 0 && !snapshotsMetadata) {
       return refuse(
         invalid(`cannot delete inactive domain with ${record.snapshots.length} snapshots`),
@@ -139,6 +142,16 @@ export async function undefineDomain(
       );
     return planUndefine(record, nvram === 'remove' ? variables : null);
   });
+}
+
+/** A domain that ends with its QEMU would leave it to nobody. */
+function wayBackOpen({ operation }: UndoWindow): StateError {
+  const next = [`ferry undo ${operation} --close`, `ferry undo ${operation}`];
+  return new StateError(
+    'OPERATION_INVALID',
+    `cannot undefine a domain while the way back of operation ${operation} is open; close it ('${next[0]}') or go it ('${next[1]}') first`,
+    { next },
+  );
 }
 
 const nvramOf = (host: Host, { os, uuid, name }: Definition): string | null =>

@@ -35,7 +35,7 @@ export function keptUntilMs(move: OperationRecord, said: SaidFate | null): numbe
   const planned = { keepSeconds: move.plan.source?.keepSeconds ?? null, fromMs: null };
   const fate = said ?? planned;
   if (fate === 'over' || fate.keepSeconds === null) return null;
-  const from = fate.fromMs ?? switchedAtMs(move);
+  const from = fate.fromMs ?? windowEndMs(move);
   return from === null ? null : from + fate.keepSeconds * 1000;
 }
 
@@ -44,3 +44,9 @@ export const switchedAtMs = ({ entries }: OperationRecord): number | null =>
   entries.find(({ changes }) =>
     changes.some((change) => change.change === 'role' && change.role.role === 'stale'),
   )?.atMs ?? null;
+
+/** From then on its source is a copy of a moment, and no way back; null: it has not switched. */
+function windowEndMs(move: OperationRecord): number | null {
+  const switched = switchedAtMs(move);
+  return switched === null ? null : switched + (move.plan.move?.undoSeconds ?? 0) * 1000;
+}

@@ -64,6 +64,8 @@ export interface DiskView {
     readonly totalBytes: bigint;
     readonly chain: readonly ImageView[];
     readonly owner: Pick<MirrorRecord, 'snapshot' | 'made'> & { readonly move: number | null };
+    /** It keeps the way back of a move open: of which, and until when. Null: it does not. */
+    readonly wayBack: { readonly operation: number; readonly until: string } | null;
   } | null;
   /** Images that were live once and are not any more, with the time since. */
   readonly former: readonly {
@@ -169,6 +171,8 @@ export interface SourceView {
   readonly keepSeconds: number | null;
   /** When they are deleted, as far as it is safe; null: not by themselves, or the disks have not switched yet. */
   readonly keptUntil: string | null;
+  /** Until when its way back is open (`ferry undo`); null: it is not. */
+  readonly undoUntil: string | null;
   /** None before the switch, and none that somebody removed. */
   readonly images: readonly {
     readonly path: string;
@@ -329,6 +333,8 @@ export interface MoveRequest extends MoveForm {
   readonly keepSourceSeconds: number | null;
   /** The layers below the former top layer are deleted with it, where nobody else stands on them. */
   readonly deleteShared: boolean;
+  /** How long after the switch a mirror keeps the old side exact, in seconds, so that `undo` switches back; null: not at all. */
+  readonly undoSeconds: number | null;
 }
 
 /** An event as the stream tells it; `seq` counts up, so that a reader can go on after a break. */
@@ -417,8 +423,11 @@ export interface FerryHost {
   pivotOperation(id: number): Promise<void>;
   /** How long the source of a move is kept, from now on (of one that has not switched: from its switch on); null: for ever. */
   keepSource(id: number, keepSeconds: number | null): Promise<void>;
-  /** Takes back a move that has switched. @throws the reason why it cannot, and how its disks are moved back instead. */
-  undoOperation(id: number): Promise<void>;
+  /**
+   * Takes back a move that has switched and whose way back is open; or closes that. Resolves to the operation that does,
+   * once that is certain. @throws the reason why it cannot, and how its disks are moved back instead.
+   */
+  undoOperation(id: number, options: { readonly close: boolean }): Promise<OperationView>;
   /** Puts an epoch on top of the live layers of a move now. */
   rotateOperation(id: number): Promise<void>;
   /** Stops an operation before its commit step; what it did is undone. */

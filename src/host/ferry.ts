@@ -6,6 +6,7 @@ import type { Image } from '../block/layer.js';
 import type { Disk } from '../domain/disk.js';
 import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord } from '../domain/record.js';
+import { windowOf } from '../domain/undo-window.js';
 import { mirrorsOf } from '../plan/mirror-end.js';
 import { NotFoundError, StateError, messageOf } from '../std/errors.js';
 import { doctor } from './doctor/doctor.js';
@@ -39,7 +40,8 @@ import { operationView } from './operations.js';
 import { takeBack } from './owed.js';
 import { rotateMove } from './rotate.js';
 import { sealDomain } from './seal.js';
-import { keepSource, undoOperation } from './source-verbs.js';
+import { keepSource } from './source-verbs.js';
+import { closeWindow, undoMove } from './undo-verbs.js';
 import { resolveOperation } from './resolve-verbs.js';
 import { createSnapshot, deleteSnapshot, layerPath } from './snapshot-verbs.js';
 import { domainXml } from './xml.js';
@@ -300,7 +302,13 @@ async function mirrorView(
   const info = await blockJobInfo(host, record.uuid, disk.target);
   const move = host.operations
     .all()
-    .find((one) => one.kind === 'move' && one.domain === record.uuid && one.endedAtMs === null);
+    .find(
+      ({ plan, domain, endedAtMs }) =>
+        domain === record.uuid &&
+        endedAtMs === null &&
+        plan.move?.ways.some(({ target }) => target === disk.target) === true,
+    );
+  const window = windowOf(record, disk.target);
   return {
     state: mirrorStates[found.mirror.ready],
     problem: found.record.problem === null ? null : problemText[found.record.problem],
@@ -316,6 +324,10 @@ async function mirrorView(
       made: found.record.made,
       move: found.record.move ? (move?.id ?? null) : null,
     },
+    wayBack:
+      window === null
+        ? null
+        : { operation: window.operation, until: new Date(window.untilMs).toISOString() },
   };
 }
 
@@ -358,7 +370,8 @@ function operationVerbs(host: Host): Pick<FerryHost, OperationVerbs> {
     paceOperation: (id, change) => paceOperation(host, id, change),
     pivotOperation: (id) => pivotOperation(host, id),
     keepSource: (id, keepSeconds) => keepSource(host, id, keepSeconds),
-    undoOperation: (id) => undoOperation(host, id),
+    undoOperation: async (id, { close }) =>
+      await begun({ operation: close ? await closeWindow(host, id) : await undoMove(host, id) }),
     rotateOperation: (id) => rotateMove(host, id),
     async resolveOperation(id, answer) {
       await resolveOperation(host, id, answer);
@@ -382,7 +395,11 @@ async function waitOperation(host: Host, id: number, signal: AbortSignal): Promi
   if (record.outcome === 'rolled-back') {
     throw new StateError(
       'OPERATION_ABORTED',
-      `${record.kind} ${record.domainName}: ${record.reason ?? 'undone'}; everything is as it was`,
+      `${record.kind} ${record.domainName}: ${record.reason ?? 'undone'}; ${
+        record.plan.undo === undefined
+          ? 'everything is as it was'
+          : 'the guest stays where it is, and the way back is closed'
+      }`,
       {
         operation: id,
         next: [`ferry ops show ${id}`],

@@ -27,6 +27,7 @@ import { rotateWhatGrew } from './rotate.js';
 import { reconcile } from './reconcile.js';
 import { Sources } from './sources.js';
 import { Watchers } from './watching/watchers.js';
+import { Windows } from './windows.js';
 
 /** An operation that runs in this daemon. */
 export interface Running {
@@ -79,6 +80,7 @@ export class Host {
   readonly sources = new Sources(this);
   readonly ages = new Ages(this);
   readonly fuseWatch = new FuseWatch(this);
+  readonly windows = new Windows(this);
   private readonly guests = new Map<string, Guest>();
   private readonly schemas = new Map<string, Promise<Schema>>();
   private readonly looking = new Map<string, { again: boolean }>();
@@ -342,6 +344,7 @@ export class Host {
     this.sources.close();
     this.ages.close();
     this.fuseWatch.close();
+    this.windows.close();
     await Promise.all([...this.guests.values()].map((guest) => guest.detach()));
   }
 
@@ -384,11 +387,12 @@ export class Host {
     await this.sources.ended(this.operations.get(operation));
     this.running.delete(operation);
     if (this.operations.get(operation).kind === 'rotate') await resumeMoves(this, uuid);
-    const { pauses, endedAtMs } = this.operations.get(operation);
+    const { pauses, endedAtMs, plan } = this.operations.get(operation);
     if (endedAtMs !== null) {
       await this.paces.forget(operation);
       await this.pivots.forget(operation);
     }
+    if (endedAtMs !== null && Windows.concerns(plan)) await this.windows.see(uuid);
     this.log.info({ domain: uuid, operation, outcome: outcome.outcome, pauses }, 'operation ended');
     void this.look(uuid);
     if (outcome.outcome === 'rolled-back') throw outcome.error;

@@ -172,7 +172,8 @@ const nowhere = {
 
 /** What acts on copies of files is refused, lest somebody believes that it was done. */
 function checkForm({ name }: DomainRecord, request: MoveRequest): void {
-  const { overlayDir, shareBase, clusterSizeBytes, format, keepSourceSeconds } = request;
+  const { overlayDir, shareBase, clusterSizeBytes, format, keepSourceSeconds, undoSeconds } =
+    request;
   const bad = (text: string): RequestError =>
     new RequestError('INVALID_ARG', `move ${name} to ${request.to}: by full mirrors, ${text}`);
   const asked = [
@@ -185,6 +186,10 @@ function checkForm({ name }: DomainRecord, request: MoveRequest): void {
   if (keepSourceSeconds !== null)
     throw bad(
       'nothing is read back at the destination, so the source is not deleted; leave out --delete-source and --keep-source',
+    );
+  if (undoSeconds !== null)
+    throw bad(
+      'the chain becomes one image, so there is no frozen layer that both sides share; move without --undo-window',
     );
 }
 

@@ -12,7 +12,7 @@ import { imagesOf } from '../domain/disk.js';
 import { findDisk } from '../domain/definition.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
 import type { SourceFate } from '../domain/source-fate.js';
-import { keptText } from '../domain/source-fate.js';
+import { keptText, spanText } from '../domain/source-fate.js';
 import { readBackOf } from '../image/verify.js';
 import { encode } from '../journal/codec.js';
 import type { QemuVersion } from '../plan/known-bugs.js';
@@ -182,6 +182,7 @@ export async function describeMove(
       record,
       disks.map(({ target }) => target),
       fate,
+      move.undoSeconds,
     ),
   };
 }
@@ -330,7 +331,7 @@ export function formRisks(disks: readonly PlannedDisk[]): readonly string[] {
 
 async function risksOf(
   host: Host,
-  { record: { uuid, persistent }, folder, pivot, form }: Move,
+  { record: { uuid, persistent }, folder, pivot, form, undoSeconds }: Move,
   disks: readonly PlannedDisk[],
   { guestBytesPerSecond: guest, writeBytesPerSecond: write }: Rates,
 ): Promise<readonly string[]> {
@@ -361,6 +362,11 @@ async function risksOf(
       : [
           `while it waits for its pivot (${showPivot(pivot)}), what the guest writes takes room on both sides: ${guest} bytes a second now`,
         ]),
+    ...(undoSeconds === null
+      ? []
+      : [
+          `for ${spanText(undoSeconds)} after the switch, what the guest writes goes to both sides and takes room on both: ${guest} bytes a second now`,
+        ]),
     ...(canForce
       ? []
       : [
@@ -378,6 +384,7 @@ const stagesOf = (
   { name }: DomainRecord,
   targets: readonly string[],
   fate: SourceFate,
+  undoSeconds: number | null,
 ): MovePlan['stages'] => [
   {
     stage: 'until the switch',
@@ -390,8 +397,16 @@ const stagesOf = (
         ? 'a switch that fails leaves the guest on the source'
         : `all of ${targets.join(', ')} switch or none: if one fails, the guest is on the source with all of them`,
   },
+  ...(undoSeconds === null
+    ? []
+    : [
+        {
+          stage: `for ${spanText(undoSeconds)} after the switch`,
+          wayBack: `'ferry undo N', in one pause: a mirror brings what the guest writes to the old side too; 'ferry undo N --close' ends that`,
+        },
+      ]),
   {
-    stage: 'after the switch',
-    wayBack: `none: the old images are a copy of that moment. They are kept ${keptText(fate)}; 'ferry chain ${name}' shows them as stale, and how much older they are`,
+    stage: undoSeconds === null ? 'after the switch' : 'after that',
+    wayBack: `none: the old images are a copy of that moment. They are kept ${keptText(fate, undoSeconds === null ? 'the switch' : 'the end of the window')}; 'ferry chain ${name}' shows them as stale, and how much older they are`,
   },
 ];

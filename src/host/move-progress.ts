@@ -57,7 +57,7 @@ export function moveProgress(state: MoveState): OperationProgress {
       ? 'undoing'
       : pace.isPaused && (at?.kind === 'copy-image' || at?.kind === 'check-image' || isMirroring)
         ? 'paused'
-        : isSwitched && record.plan.offline !== undefined
+        : isSwitched && !hasMerge(record)
           ? 'letting the old images go'
           : isSwitched && record.plan.full !== undefined
             ? 'closing the source'
@@ -92,6 +92,10 @@ function mirroredOf({ plan, steps }: OperationRecord, at: StepProgress | null): 
   const { doneBytes, totalBytes } = at?.report ?? { doneBytes: 0n, totalBytes: 0n };
   return at?.kind === 'wait-ready' ? fraction(doneBytes, totalBytes) : 0;
 }
+
+/** Where there was no guest there is nothing to merge, and where the way back stays open it is not merged yet. */
+const hasMerge = ({ plan }: OperationRecord): boolean =>
+  plan.offline === undefined && plan.move?.undoSeconds === undefined;
 
 const unknown: OperationProgress['convergence'] = { state: 'unknown', why: null, ladder: [] };
 

@@ -7,6 +7,7 @@ import { planMove, sizesIn } from '../plan/move.js';
 import { isRefusal, layersOf, refuse } from '../plan/refuse.js';
 import { checkFate, withFate } from '../plan/source.js';
 import type { Plan, Refusal } from '../plan/step.js';
+import { windowObstacle } from '../plan/undo-window.js';
 import { NotFoundError } from '../std/errors.js';
 import type { MoveRequest } from './ferry-host.js';
 import { checkNoneWaits } from './domain-verbs.js';
@@ -107,7 +108,7 @@ export interface LookedAt {
 /** @throws what stands in the way of any operation on these disks. */
 async function lookAround(host: Host, record: DomainRecord, asked: MoveRequest): Promise<LookedAt> {
   const fate = fateOf(asked);
-  const refused = checkFate(record.name, fate, asked.verify);
+  const refused = checkFate(record.name, fate, asked.verify) ?? windowObstacle(record, fate, asked);
   if (refused !== null) throw refused;
   const looked = await lookAtDisks(host, record, asked);
   return { ...looked, plan: () => withFate(looked.plan(), fate) };
@@ -158,5 +159,6 @@ async function lookOnline(
     pivot: request.pivot,
     quiesce: request.quiesce,
     trim: request.trim,
+    undoSeconds: request.undoSeconds,
   };
 }

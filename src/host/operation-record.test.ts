@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import type { Layer } from '../block/layer.js';
 import { MemoryJournal } from '../journal/memory.js';
-import type { MoveWay } from '../plan/move-tail.js';
+import type { MoveWay } from '../domain/undo-window.js';
 import type { Plan, Step } from '../plan/step.js';
 import { moveProgress } from './move-progress.js';
 import { copiesOf } from './operations.js';

@@ -87,7 +87,7 @@ export async function takeUp(
   );
   if (mirrors === 'later') return { disks, nextIndex, attach: [], open: [], told: [] };
   const pending = { uuid: definition.uuid, name: definition.name, disks, nextIndex };
-  const found = await attaches(host, record?.owed ?? [], pending, moves);
+  const found = await attaches(host, record?.owed ?? [], pending, moves.map(numbered));
   if (found.obstacle === null) return { disks, ...found, told: [] };
   if (mirrors === 'now') throw found.obstacle.refusal;
   return { disks, nextIndex, attach: [], open: [], told: [putOff(found.obstacle)] };
@@ -171,11 +171,24 @@ interface Found {
   readonly obstacle: Obstacle | null;
 }
 
+interface Numbered {
+  readonly operation: number;
+  readonly again: MoveAgain;
+}
+
+const numbered = ({
+  move,
+  again,
+}: {
+  readonly move: OpenMove;
+  readonly again: MoveAgain;
+}): Numbered => ({ operation: move.operation, again });
+
 async function attaches(
   host: Host,
   owed: readonly OwedMirror[],
   pending: Pending,
-  moves: readonly { readonly move: OpenMove; readonly again: MoveAgain }[],
+  moves: readonly Numbered[],
 ): Promise<Found> {
   const moved = moves.flatMap(({ again }) => again.disks.flatMap(({ mirror }) => mirror ?? []));
   const own = owed.filter(({ record }) => !record.move);
@@ -192,9 +205,12 @@ async function attaches(
           ? facts
           : obstacleOf(one, disk, facts);
     if (text !== null) {
-      const its = moves.find(({ again }) => again.disks.some(({ mirror }) => mirror?.owed === one));
-      const refusal = refuseOwed(pending, one, text, its?.move.operation ?? null);
-      const obstacle = { owed: one, text, refusal };
+      const { target } = one.record;
+      const owner = moves.find(({ again }) =>
+        again.disks.some((moving) => moving.target === target),
+      );
+      const move = one.record.move ? (owner?.operation ?? null) : null;
+      const obstacle = { owed: one, text, refusal: refuseOwed(pending, one, text, move) };
       return { attach: [], open: [], nextIndex: pending.nextIndex, obstacle };
     }
     if (one.record.move || disk === null || facts === null || typeof facts === 'string') continue;
@@ -256,7 +272,7 @@ export async function takeUpLater(host: Host, uuid: string): Promise<boolean> {
       if (known?.live == null || known.owed.length === 0) return refuse(nothing);
       const moves = (await openMoves(host))
         .filter(({ plan }) => plan.domain === uuid)
-        .map((move) => ({ move, again: moveAgain(move, host.nowSeconds) }));
+        .map((move) => ({ operation: move.operation, again: moveAgain(move, host.nowSeconds) }));
       const { name, live } = known;
       const { nextIndex, definition } = live;
       const pending = { uuid, name, disks: definition.disks, nextIndex };

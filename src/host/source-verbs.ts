@@ -1,4 +1,4 @@
-// `ferry keep-source`, `ferry undo`, and what is shown of the source of a move: until when it is kept, how much older than
+// `ferry keep-source`, why `ferry undo` cannot, and what is shown of the source of a move: until when it is kept, how much older than
 // the live image it is, why it was not deleted.
 
 import { posix } from 'node:path';
@@ -70,8 +70,14 @@ function rolesLeft(host: Host, move: OperationRecord): readonly ImageRole[] {
 export function sourceView(host: Host, record: OperationRecord): SourceView | null {
   const { kind, id, plan } = record;
   if (plan.deletes !== undefined)
-    return { keepSeconds: null, keptUntil: null, images: imagesOf(host, [], record) };
-  if (kind !== 'move' || record.direction === 'back') return null;
+    return {
+      keepSeconds: null,
+      keptUntil: null,
+      undoUntil: null,
+      images: imagesOf(host, [], record),
+    };
+  if (kind !== 'move' || record.direction === 'back' || backOf(host, id)?.outcome === 'committed')
+    return null;
   const said = host.sources.said.get(id) ?? null;
   const until = keptUntilMs(record, said);
   const planned = plan.source?.keepSeconds ?? null;
@@ -79,8 +85,17 @@ export function sourceView(host: Host, record: OperationRecord): SourceView | nu
   return {
     keepSeconds: said === 'over' ? null : said === null ? planned : said.keepSeconds,
     keptUntil: until === null ? null : new Date(until).toISOString(),
+    undoUntil: undoUntil(host, record),
     images: imagesOf(host, rolesLeft(host, record), deletion),
   };
+}
+
+/** Until when its way back is open; null: it is not. */
+function undoUntil(host: Host, { id, domain }: OperationRecord): string | null {
+  const windows = host.known.find(domain)?.windows ?? [];
+  const window = windows.find(({ operation }) => operation === id);
+  if (window === undefined || window.closing !== null) return null;
+  return new Date(window.untilMs).toISOString();
 }
 
 function imagesOf(
@@ -108,21 +123,14 @@ function imagesOf(
   ];
 }
 
-/** Without an undo window nothing keeps the old side exact, so there is no way back but a move. */
-export async function undoOperation(host: Host, id: number): Promise<void> {
-  await host.operations.refresh(id);
-  const move = host.operations.get(id);
-  await host.ages.look(move.domain);
-  const { text, next } = whyNoUndo(host, move);
-  throw new StateError('OPERATION_INVALID', `undo ${id}: ${text}`, { operation: id, next });
-}
-
-interface NoUndo {
+/** Why a move cannot be taken back, and what is typed instead. */
+export interface NoUndo {
   readonly text: string;
   readonly next: readonly string[];
 }
 
-function whyNoUndo(host: Host, move: OperationRecord): NoUndo {
+/** Without an undo window nothing keeps the old side exact, so there is no way back but a move. */
+export function whyNoUndo(host: Host, move: OperationRecord): NoUndo {
   const { id, kind, direction } = move;
   const show = [`ferry ops show ${id}`];
   if (kind !== 'move') return { text: `it is no move (${kind})`, next: show };
@@ -133,7 +141,30 @@ function whyNoUndo(host: Host, move: OperationRecord): NoUndo {
       text: 'it has not switched yet, so there is nothing to undo: cancel it',
       next: [`ferry cancel ${id}`],
     };
-  return { text: `it has no undo window: ${ageText(host, move)}`, next: wayBack(host, move) };
+  const { text: none, isUndone } = windowText(host, move);
+  if (isUndone) return { text: none, next: show };
+  return { text: `${none}: ${ageText(host, move)}`, next: wayBack(host, move) };
+}
+
+/** What took a move back, or does; null: nothing. */
+const backOf = (host: Host, move: number): OperationRecord | null =>
+  host.operations
+    .all()
+    .find(({ plan }) => plan.undo?.move === move && plan.undo.going === 'back') ?? null;
+
+function windowText(
+  host: Host,
+  { id, plan }: OperationRecord,
+): {
+  readonly text: string;
+  readonly isUndone: boolean;
+} {
+  if (plan.move?.undoSeconds === undefined)
+    return { text: 'it has no undo window', isUndone: false };
+  const back = backOf(host, id);
+  if (back?.outcome === 'committed')
+    return { text: `operation ${back.id} has taken it back already`, isUndone: true };
+  return { text: 'its undo window is closed', isUndone: false };
 }
 
 function ageText(host: Host, move: OperationRecord): string {

@@ -34,7 +34,11 @@ export function storyOf(
     next: at.next === null ? null : named(record, at.next),
     waitsFor: waitsFor(record, isRunning),
     wayBack: wayBack(record),
-    commands: [...(isPivotSaid ? [] : pivotHint(record)), ...commandsOf(record)],
+    commands: [
+      ...(isPivotSaid ? [] : pivotHint(record)),
+      ...undoHints(record),
+      ...commandsOf(record),
+    ],
   };
 }
 
@@ -121,6 +125,27 @@ function pivotHint({
   return [{ type: `ferry pivot ${id}`, why: 'switch as soon as it is in step' }];
 }
 
+/** Of what keeps the way back of a move open. */
+export function undoHints({
+  plan,
+  steps,
+  direction,
+  waiting,
+}: OperationRecord): readonly CommandHint[] {
+  const { undo } = plan;
+  const isOpen = steps[plan.commitAt - 1]?.mark !== 'done' && direction === 'forward';
+  if (undo?.going !== 'open' || !isOpen) return [];
+  const back = {
+    type: `ferry undo ${undo.move}`,
+    why: 'switch the disks back to where they were',
+  };
+  return [
+    // Only a mirror that is in step can be switched to.
+    ...(waiting === null ? [back] : []),
+    { type: `ferry undo ${undo.move} --close`, why: 'there is to be no way back any more' },
+  ];
+}
+
 function commandsOf(record: OperationRecord): readonly CommandHint[] {
   const { id, plan, direction } = record;
   const none = noWayBack(plan, { marks: marksOf(record), direction });
@@ -129,6 +154,8 @@ function commandsOf(record: OperationRecord): readonly CommandHint[] {
     const wait = { type: `ferry ops wait ${id}`, why: 'see how it goes on' };
     const cancel = { type: `ferry ops cancel ${id}`, why: 'take it back' };
     const start = { type: `ferry start ${record.domainName}`, why: 'it goes on from there' };
+    // Its end has a word of its own.
+    if (plan.undo?.going === 'open') return record.waiting === null ? [] : [start];
     if (record.waiting !== null) return [start, cancel];
     return canGoBack ? [wait, cancel] : [wait];
   }

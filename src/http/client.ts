@@ -90,7 +90,7 @@ export interface FerryClient {
   paceOperation(id: number, change: PaceChange): Promise<void>;
   pivotOperation(id: number): Promise<void>;
   keepSource(id: number, keepSeconds: number | null): Promise<void>;
-  undoOperation(id: number): Promise<void>;
+  undoOperation(id: number, options: { readonly close: boolean }): Promise<OperationView>;
   rotateOperation(id: number): Promise<void>;
   cancelOperation(id: number): Promise<void>;
   resolveOperation(id: number, answer: OperationAnswer): Promise<OperationView>;
@@ -160,7 +160,7 @@ export function ferryClient(socketPath: string): FerryClient {
     paceOperation: (id, change) => tell('POST', `/v1/operations/${id}/pace`, change),
     pivotOperation: (id) => tell('POST', `/v1/operations/${id}/pivot`),
     keepSource: (id, keepSeconds) => tell('POST', `/v1/operations/${id}/source`, { keepSeconds }),
-    undoOperation: (id) => tell('POST', `/v1/operations/${id}/undo`),
+    undoOperation: (id, options) => ask('POST', `/v1/operations/${id}/undo`, options),
     rotateOperation: (id) => tell('POST', `/v1/operations/${id}/rotate`),
     cancelOperation: (id) => tell('POST', `/v1/operations/${id}/cancel`),
     resolveOperation: (id, answer) => ask('POST', `/v1/operations/${id}/resolve`, answer),

@@ -65,11 +65,13 @@ test('how long a source is kept, and the wish to take a move back, reach the hos
   const { host, client } = await serve(t);
   await client.keepSource(7, 7200);
   await client.keepSource(7, null);
-  await client.undoOperation(7);
+  await client.undoOperation(7, { close: false });
+  await client.undoOperation(7, { close: true });
   assert.deepEqual(host.calls, [
     ['keepSource', 7, 7200],
     ['keepSource', 7, null],
-    ['undoOperation', 7],
+    ['undoOperation', 7, false],
+    ['undoOperation', 7, true],
   ]);
   await assert.rejects(client.keepSource(7, -1), /body\.keepSeconds: /);
   await assert.rejects(client.keepSource(7, 1e12), /body\.keepSeconds: /);

@@ -53,6 +53,8 @@ const pivotWhen = z.discriminatedUnion('how', [
 /** Ten years are for ever. */
 const keepSeconds = z.number().int().min(0).max(315_360_000).nullable();
 
+const undoSeconds = z.number().int().min(1).max(315_360_000).nullable();
+
 const moveRequest = z.strictObject({
   disks: z.array(name).min(1, 'name at least one disk'),
   to: destination,
@@ -71,6 +73,7 @@ const moveRequest = z.strictObject({
   flatten: flag,
   format: z.enum(['raw', 'qcow2']).nullable().default(null),
   clusterSizeBytes: bytes.nullable().default(null),
+  undoSeconds: undoSeconds.default(null),
 });
 
 const paceChange = z
@@ -332,8 +335,8 @@ export const routes: readonly Route[] = [
     'POST',
     '/v1/operations/:operation/undo',
     'undo',
-    { params: operation },
-    ({ params }, { host }) => done(host.undoOperation(params.operation)),
+    { params: operation, body: z.strictObject({ close: flag }) },
+    ({ params, body }, { host }) => host.undoOperation(params.operation, body),
   ),
   route(
     'POST',

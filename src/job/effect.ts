@@ -60,7 +60,7 @@ export interface Effect<S, W> {
   probe(step: S, world: W, context: EffectContext): Promise<Probe>;
 
   /** Changes that only the world knows. Asked once the step is done; they commit with the entry `done`, after the step's own. */
-  changes?(step: S, world: W): Promise<readonly Change[]>;
+  changes?(step: S, world: W, context: EffectContext): Promise<readonly Change[]>;
 
   /**
    * Doing it twice is harmless, and so is undoing what was never done. No `doing` is written, which saves an fsync in

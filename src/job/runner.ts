@@ -21,7 +21,7 @@ import { fold } from '../journal/fold.js';
 import type { Plan, Refusal, Step } from '../plan/step.js';
 import { present } from '../std/assert.js';
 import type { FerryError } from '../std/errors.js';
-import { JournalError, NeedsOperatorError } from '../std/errors.js';
+import { JournalError, NeedsOperatorError, QemuError } from '../std/errors.js';
 import type { Returned } from './beside.js';
 import { besides, doBeside } from './beside.js';
 import type { EffectContext, Probe } from './effect.js';
@@ -144,11 +144,25 @@ async function toTheEnd<W>(begun: Run<W>, first: Next): Promise<Outcome> {
       run = await asPlannedNow(run);
       // While the lock was free the rest of the plan may have become another, and what came of a step that it has no
       // more says nothing: its jobs may have ended under it.
-      const still = [...returned].filter(([i]) => isSameStep(run.plan.steps[i], was[i]));
-      return await advance(run, new Map(still));
+      const still = new Map<number, Error | null>();
+      for (const [i, failure] of returned)
+        if (isSameStep(run.plan.steps[i], was[i]) && !(await isBack(run, i, failure)))
+          still.set(i, failure);
+      return await advance(run, still);
     });
   }
   return next;
+}
+
+/** It waited in a QEMU that is gone, and by now its domain has another one, which has all that the plan needs. */
+async function isBack<W>(
+  { plan, deps }: Run<W>,
+  step: number,
+  failure: Error | null,
+): Promise<boolean> {
+  const isLost = failure instanceof QemuError && failure.qmpClass === 'Gone';
+  if (!isLost || plan.waitsFrom === undefined || step >= plan.commitAt) return false;
+  return (await deps.isGone?.()) === false;
 }
 
 /** As the journal would write them: one of the two may have been read from there. */
@@ -345,8 +359,8 @@ async function answered<W>(run: Run<W>, i: number): Promise<Probe> {
 }
 
 async function changesOf<W>(run: Run<W>, i: number): Promise<readonly Change[]> {
-  const { step, effect } = partsOf(run, i);
-  const found = (await effect.changes?.(step, run.deps.world)) ?? [];
+  const { step, effect, context } = partsOf(run, i);
+  const found = (await effect.changes?.(step, run.deps.world, context)) ?? [];
   return [...(step.changes ?? []), ...found];
 }
 

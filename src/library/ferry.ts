@@ -124,8 +124,13 @@ export interface Ferry {
    * @throws NotReady nothing of it is left. @throws Refused its copies were not verified.
    */
   keepSource(operation: OperationRef, seconds: number | null): Promise<void>;
-  /** Takes back a move that has switched. @throws NotReady says how much older its source is, and how to move back. */
-  undo(operation: OperationRef): Promise<void>;
+  /**
+   * Takes back a move that has switched, in one pause, while its way back is open (`undoSeconds`); with `close` that is
+   * closed instead. Resolves to the operation that does it.
+   *
+   * @throws NotReady it is not open, which says how to move back, or its mirror is not in step yet.
+   */
+  undo(operation: OperationRef, options?: { readonly close?: boolean }): Promise<OperationView>;
   /** Puts a fresh layer on the disks of a move, so that a crash costs only what comes after. */
   rotate(operation: OperationRef): Promise<void>;
   /** Ends it before its commit step; what it did is undone, which `watch` tells. */
@@ -271,7 +276,7 @@ function operationVerbs(client: FerryClient): Pick<Ferry, OperationVerbs> {
     resume: (ref) => told(() => client.paceOperation(idOf(ref), { isPaused: false })),
     pivot: (ref) => told(() => client.pivotOperation(idOf(ref))),
     keepSource: (ref, seconds) => told(() => client.keepSource(idOf(ref), seconds)),
-    undo: (ref) => told(() => client.undoOperation(idOf(ref))),
+    undo: (ref, { close = false } = {}) => told(() => client.undoOperation(idOf(ref), { close })),
     rotate: (ref) => told(() => client.rotateOperation(idOf(ref))),
     cancel: (ref) => told(() => client.cancelOperation(idOf(ref))),
     resolve: (ref, answer) => told(() => client.resolveOperation(idOf(ref), answer)),

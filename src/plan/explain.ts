@@ -1,7 +1,7 @@
 // Steps in words: one line each, for `ferry ops show` and for whoever reads a journal at night.
 
 import { showSource } from '../block/layer.js';
-import { explainPivot } from './pivot-when.js';
+import { explainPivot, isoSeconds } from './pivot-when.js';
 import type { ConvertedImage, ImageFile, PivotDisk, Step, StepKind, StepOf } from './step.js';
 
 /** `as`: the text of a kind is one of steps of that kind, which TypeScript does not see through the union. */
@@ -27,6 +27,8 @@ const texts: { readonly [K in StepKind]: (step: StepOf<K>) => string } = {
   'wait-ready': (step) =>
     `wait until ${step.jobIds.join(', ')} ${step.jobIds.length === 1 ? 'is' : 'are'} READY`,
   'wait-pivot': (step) => `wait, in step, for ${explainPivot(step.when, 'ferry pivot')}`,
+  'wait-window': (step) =>
+    `keep the way back of operation ${step.move} open until ${isoSeconds(step.untilMs)}`,
   'copy-image': (step) =>
     step.convert === undefined
       ? `copy ${step.from} to ${step.to}`

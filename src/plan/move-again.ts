@@ -9,7 +9,7 @@ import { present } from '../std/assert.js';
 import type { Attach } from './attach.js';
 import { fullAgain, rolesOfFull } from './full-again.js';
 import type { FullWay } from './move-full.js';
-import type { MoveWay } from './move-tail.js';
+import type { MoveWay } from '../domain/undo-window.js';
 import { newest, pathOf, sources } from './move-tail.js';
 import type { Plan, Step, StepOf } from './step.js';
 
@@ -57,29 +57,38 @@ export function moveAgain({ plan, done: numbers }: OpenMove, nowSeconds: number)
   }));
   // In the chain that the start opens, or opened with its mirror.
   const opened = new Set(
-    ways.flatMap((way) => [
+    ways.flatMap((way, i) => [
       ...way.epochs.map(({ source }) => formatNode(source)),
-      formatNode(newest(way).twin),
+      ...(disks[i]?.mirror === null ? [] : [formatNode(newest(way).twin)]),
     ]),
   );
-  const open = done.flatMap((step): readonly Step[] =>
-    step.kind !== 'open-node' || opened.has(step.options['node-name'])
-      ? []
-      : [{ ...step, options: { ...step.options, 'read-only': true } }],
-  );
+  const open = leftOpen(done).flatMap((step): readonly Step[] => {
+    const name = step.options['node-name'];
+    if (opened.has(name)) return [];
+    const way = ways.find((one) => formatNode(newest(one).twin) === name);
+    // A mirror that was begun and not known yet may have written to its target (law 2).
+    if (way !== undefined) return [makeAnew(done, way), step];
+    return [{ ...step, options: { ...step.options, 'read-only': true } }];
+  });
   const indexes = done
     .flatMap((step) => step.changes ?? [])
     .map((change) => (change.change === 'next-index' ? change.nextIndex : 0));
   return {
     disks,
-    open: [...new Map(open.map((step) => [keyOf(step), step])).values()],
+    open,
     nextIndex: Math.max(1, ...indexes),
   };
 }
 
-/** A node that was opened to be tried, and then for good, is opened once. */
-const keyOf = (step: Step): string =>
-  step.kind === 'open-node' ? step.options['node-name'] : step.kind;
+/** What it has opened and not closed again, as it did to try it. */
+function leftOpen(done: readonly Step[]): readonly StepOf<'open-node'>[] {
+  const left = new Map<string, StepOf<'open-node'>>();
+  for (const step of done) {
+    if (step.kind === 'open-node') left.set(step.options['node-name'], step);
+    if (step.kind === 'close-node') left.delete(step.options['node-name']);
+  }
+  return [...left.values()];
+}
 
 function mirrorOf(done: readonly Step[], way: MoveWay, sinceSeconds: number): MovedDisk['mirror'] {
   const { source, twin } = newest(way);
@@ -93,11 +102,6 @@ function mirrorOf(done: readonly Step[], way: MoveWay, sinceSeconds: number): Mo
     (step): step is StepOf<'open-node'> =>
       step.kind === 'open-node' && step.options['node-name'] === start.target,
   );
-  const path = pathOf(twin);
-  const made = done.find(
-    (step): step is StepOf<'create-image'> => step.kind === 'create-image' && step.path === path,
-  );
-  const { sizeBytes, backing, clusterSizeBytes } = present(made, 'a move makes its targets');
   const owed: OwedMirror = {
     record: known.mirror,
     source: source.source,
@@ -108,13 +112,22 @@ function mirrorOf(done: readonly Step[], way: MoveWay, sinceSeconds: number): Mo
   };
   const attach: Attach = {
     target: way.target,
-    before: [{ kind: 'recreate-image', path, sizeBytes, backing, clusterSizeBytes }],
+    before: [makeAnew(done, way)],
     inQemu: [
       present(open, 'a mirror has its target open'),
       { ...start, reverts: [...(start.reverts ?? []), { change: 'owe', owed }] },
     ],
   };
   return { owed, attach };
+}
+
+function makeAnew(done: readonly Step[], way: MoveWay): Step {
+  const path = pathOf(newest(way).twin);
+  const made = done.find(
+    (step): step is StepOf<'create-image'> => step.kind === 'create-image' && step.path === path,
+  );
+  const { sizeBytes, backing, clusterSizeBytes } = present(made, 'a move makes its targets');
+  return { kind: 'recreate-image', path, sizeBytes, backing, clusterSizeBytes };
 }
 
 /** Law 13 for the images of a move that waits: who may not be opened, and which image is live instead. */

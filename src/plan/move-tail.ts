@@ -3,36 +3,16 @@
 
 import type { Layer } from '../block/layer.js';
 import { formatNode, localPath } from '../block/layer.js';
-import type { BlockdevOptions, OpenHow } from '../block/node.js';
+import type { BlockdevOptions } from '../block/node.js';
 import { blockdevOptions, chainOptions, reopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
+import type { Epoch, MoveWay } from '../domain/undo-window.js';
 import { assert, present } from '../std/assert.js';
 import { commitJobId, copyJobId, filterNode } from './overlay.js';
 import type { PivotWhen } from '../domain/pivot-when.js';
 import { pivotAtOnce } from './pivot-when.js';
 import { staleRoles } from './roles.js';
 import type { OfflineCommit, PivotDisk, Step } from './step.js';
-
-/** One layer that the guest wrote or writes since the move began, and its twin at the destination. */
-export interface Epoch {
-  readonly source: Layer;
-  readonly twin: Layer;
-}
-
-/** One disk on its way. */
-export interface MoveWay {
-  readonly target: string;
-  readonly driver: OpenHow;
-  /** The chain as it was before, active first, and where each of its images goes. */
-  readonly from: readonly Layer[];
-  readonly to: readonly Layer[];
-  /** How many of `to`, from its base up, were there before and are not ours. Left out: none. */
-  readonly shared?: number;
-  /** Oldest first; all but the last are sealed: equal on both sides. Never empty. */
-  readonly epochs: readonly Epoch[];
-  readonly sizeBytes: bigint;
-  readonly clusterSizeBytes: number | null;
-}
 
 /** What a move's plan knows of itself besides its steps. */
 export interface MoveData {
@@ -45,6 +25,8 @@ export interface MoveData {
   readonly quiesce?: boolean;
   /** The guest discards at the end what its file systems do not use. */
   readonly trim?: boolean;
+  /** It ends with the switch, and its way back is kept open for so long. */
+  readonly undoSeconds?: number;
 }
 
 interface Named {
@@ -80,13 +62,11 @@ const commitJobOf = (way: MoveWay): string => commitJobId(way.target, newest(way
 export const commitIn = (tail: readonly Step[]): number =>
   1 + tail.findIndex(({ kind }) => kind === 'pivot');
 
-export function moveTail(
-  domain: Named,
-  { ways, pivot: when = pivotAtOnce, quiesce = false, trim = false }: Omit<MoveData, 'rotateBytes'>,
-): readonly Step[] {
+export function moveTail(domain: Named, data: Omit<MoveData, 'rotateBytes'>): readonly Step[] {
+  const { ways, pivot: when = pivotAtOnce, quiesce = false, trim = false, undoSeconds } = data;
   const jobIds = ways.map(jobOf);
-  const commitIds = ways.map(commitJobOf);
   const held: readonly Step[] = when.how === 'auto' ? [] : [{ kind: 'wait-pivot', when, jobIds }];
+  const window = undoSeconds === undefined ? null : { seconds: undoSeconds, ways, trim };
   return [
     { kind: 'wait-ready', job: 'copy', jobIds },
     ...held,
@@ -94,21 +74,36 @@ export function moveTail(
       kind: 'pivot',
       disks: ways.map(toDestination),
       ...(quiesce ? { quiesce } : {}),
+      ...(window === null ? {} : { window }),
       changes: ways.flatMap((way) => arrived(domain, way)),
     },
     { kind: 'resume-guest', when: 'if-running' },
     ...(quiesce ? [{ kind: 'thaw-guest' } as const] : []),
     { kind: 'dismiss-jobs', jobIds },
     ...ways.flatMap(closeSource),
+    // The layers stay above the copies as long as somebody may want to go back.
+    ...(window === null ? mergeSteps(domain, ways, trim) : []),
+  ];
+}
+
+/** The small layers go down into the copied top layer: chains and file names are what they were. `also` becomes known with it. */
+export function mergeSteps(
+  domain: Named,
+  ways: readonly MoveWay[],
+  trim: boolean,
+  also: readonly Change[] = [],
+): readonly Step[] {
+  const jobIds = ways.map(commitJobOf);
+  return [
     ...ways.map(startCommit),
-    { kind: 'wait-ready', job: 'commit', jobIds: commitIds },
+    { kind: 'wait-ready', job: 'commit', jobIds },
     {
       kind: 'pivot',
       disks: ways.map(intoCopy),
-      changes: ways.flatMap((way) => settled(domain, way)),
+      changes: [...ways.flatMap((way) => settled(domain, way)), ...also],
     },
     { kind: 'resume-guest', when: 'if-running' },
-    { kind: 'dismiss-jobs', jobIds: commitIds },
+    { kind: 'dismiss-jobs', jobIds },
     ...ways.flatMap(removeTwins),
     ...(trim ? [{ kind: 'trim-guest' } as const] : []),
   ];

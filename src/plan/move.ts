@@ -24,7 +24,8 @@ import {
   diskFormObstacle,
   formObstacle,
 } from './move-places.js';
-import type { MoveData, MoveWay } from './move-tail.js';
+import type { MoveWay } from '../domain/undo-window.js';
+import type { MoveData } from './move-tail.js';
 import { commitIn, moveTail } from './move-tail.js';
 import type { OverlayDisk } from './overlay.js';
 import { copyJobId, filterNode, mirrorSteps, prepareSteps, snapshotStep } from './overlay.js';
@@ -67,6 +68,8 @@ export interface Move {
   /** Freezes the guest's file systems around the pivot. */
   readonly quiesce: boolean;
   readonly trim: boolean;
+  /** How long its way back is kept open from the switch on; null: not at all. */
+  readonly undoSeconds: number | null;
 }
 
 /** One disk on its way: the source's layers and where each of them goes. */
@@ -351,8 +354,11 @@ function wayOf(request: Move, disk: Disk, firstIndex: number): Way {
 
 function build(request: Move, ways: readonly Way[], nextIndex: number): Plan {
   const overlays = ways.map((way) => way.overlay);
-  const { rotateBytes, pivot, quiesce, trim } = request;
-  const move: MoveData = { ways: ways.map(dataOf), rotateBytes, pivot, quiesce, trim };
+  const { rotateBytes, pivot, quiesce, trim, undoSeconds } = request;
+  const move: MoveData = {
+    ...{ ways: ways.map(dataOf), rotateBytes, pivot, quiesce, trim },
+    ...(undoSeconds === null ? {} : { undoSeconds }),
+  };
   const before: readonly Step[] = [
     ...prepareSteps(overlays),
     snapshotStep(overlays, nextIndex),

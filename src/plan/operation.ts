@@ -32,6 +32,10 @@ export const operations = {
   'mirror-attach': 'takes up mirrors again that ended with their QEMU',
   rotate: 'puts a fresh layer on the disks of a move',
   move: 'moves disks to another place while the guest runs',
+  'undo-window': 'keeps the old side of a move exact, so that there is a way back',
+  'undo-window (close)': 'ends the way back of a move: what was written since goes into the copies',
+  undo: 'takes a move back: its disks switch to where they were',
+  'undo (ask)': 'has the way back of a move gone that is kept open',
   'delete-source': 'deletes the source of a move, as was asked for',
   gc: 'removes files that we left and nobody uses',
 } as const satisfies Readonly<Record<string, string>>;

@@ -43,7 +43,9 @@ export function showPivot(when: PivotWhen): string {
   return when.how === 'when' ? `when ${showLag(when)}` : when.how;
 }
 
-const isoSeconds = (ms: number): string => new Date(ms).toISOString().replace(/\.000Z$/, 'Z');
+/** `2026-01-02T03:00:00Z`. */
+export const isoSeconds = (ms: number): string =>
+  new Date(ms).toISOString().replace(/\.000Z$/, 'Z');
 
 function showLag({ lagBytes, forMs }: Extract<PivotWhen, { readonly how: 'when' }>): string {
   return `lag<${sized(lagBytes)}${forMs === 0 ? '' : ` for ${timed(forMs)}`}`;

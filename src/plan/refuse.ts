@@ -4,6 +4,7 @@ import type { Layer } from '../block/layer.js';
 import type { Disk } from '../domain/disk.js';
 import { imagesOf } from '../domain/disk.js';
 import type { DomainRecord, LiveRecord } from '../domain/record.js';
+import { windowOf } from '../domain/undo-window.js';
 import { RequestError, StateError } from '../std/errors.js';
 import type { Refusal } from './step.js';
 
@@ -27,7 +28,20 @@ export function layersOf(disk: Disk): readonly Layer[] {
 }
 
 /** qemuDomainSupportsNewBlockJob and qemuDomainDiskBlockJobIsSupported: what every job and snapshot of a disk asks first. */
-export function jobObstacle(disk: Disk, { owed }: Pick<DomainRecord, 'owed'>): Error | null {
+export function jobObstacle(
+  disk: Disk,
+  record: Pick<DomainRecord, 'owed' | 'windows'>,
+): Error | null {
+  const { owed } = record;
+  const window = windowOf(record, disk.target);
+  if (window !== null) {
+    const close = `ferry undo ${window.operation} --close`;
+    return new StateError(
+      'BLOCK_COPY_ACTIVE',
+      `the way back of disk '${disk.target}' from operation ${window.operation} is open; close it first ('${close}'), or go it ('ferry undo ${window.operation}')`,
+      { next: [close] },
+    );
+  }
   if (disk.mirror !== null) {
     return new StateError('BLOCK_COPY_ACTIVE', `disk '${disk.target}' already in active block job`);
   }

@@ -12,7 +12,8 @@ import { present } from '../std/assert.js';
 import { StateError } from '../std/errors.js';
 import { mirrorsOf } from './mirror-end.js';
 import type { OpenMove } from './move-again.js';
-import type { Epoch, MoveData, MoveWay } from './move-tail.js';
+import type { Epoch, MoveWay } from '../domain/undo-window.js';
+import type { MoveData } from './move-tail.js';
 import { commitIn, moveTail, newest, pathOf, sources, twinOptions, twins } from './move-tail.js';
 import { copyJobId, filterNode } from './overlay.js';
 import { isRefusal, needLive, refuse } from './refuse.js';
@@ -62,6 +63,10 @@ export function planRotate(request: Rotate): Plan | Refusal {
 function refusalOf({ record, move, files }: Rotate): Error | null {
   const what = `rotate operation ${move.operation}`;
   const invalid = (text: string): Error => new StateError('OPERATION_INVALID', `${what}: ${text}`);
+  if (move.plan.undo !== undefined)
+    return invalid(
+      'it keeps the way back of a move open, and that has one layer; only moves have epochs',
+    );
   if (move.plan.move === undefined) return invalid('it is no move; only moves have epochs');
   for (const way of move.plan.move.ways) {
     const mirrored = mirrorsOf(record).find(({ disk }) => disk.target === way.target);

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import type { Layer } from '../block/layer.js';
 import { keptForEver } from '../domain/source-fate.js';
-import type { MoveWay } from './move-tail.js';
+import type { MoveWay } from '../domain/undo-window.js';
 import { checkFate, isUnverified, leftBy, withFate } from './source.js';
 import type { Plan } from './step.js';
 

@@ -7,6 +7,7 @@ import type { Format } from '../block/layer.js';
 import type { BlockdevOptions, ReopenOptions } from '../block/node.js';
 import type { Change } from '../domain/record.js';
 import type { SourceFate } from '../domain/source-fate.js';
+import type { MoveWay } from '../domain/undo-window.js';
 import { assert } from '../std/assert.js';
 import type { FullMove } from './move-full.js';
 import type { OfflineMove } from './move-offline.js';
@@ -14,6 +15,7 @@ import type { MoveData } from './move-tail.js';
 import type { OperationName } from './operation.js';
 import type { PivotWhen } from '../domain/pivot-when.js';
 import type { SourceDeletion } from './source.js';
+import type { UndoData } from './undo-window.js';
 
 export interface ImageFile {
   readonly path: string;
@@ -184,6 +186,17 @@ interface Steps {
     readonly jobIds: readonly string[];
     readonly fuses?: readonly Fuse[];
   };
+  /**
+   * Keeps the way back of move `move` open: until `untilMs` (by the clock of the wall), until somebody says so, or until
+   * its mirrors are lost. Not while a target does not answer (law 9): what comes next ends the jobs.
+   */
+  'wait-window': {
+    readonly move: number;
+    readonly untilMs: number;
+    readonly jobIds: readonly string[];
+    /** Where the targets lie. */
+    readonly paths: readonly string[];
+  };
   /** Copies a frozen image to `to` by way of `to`.part: data, fsync, verification, header naming `backing`, rename, fsync of the folder. */
   'copy-image': {
     readonly from: string;
@@ -228,6 +241,12 @@ interface Steps {
     readonly disks: readonly PivotDisk[];
     /** The guest's agent freezes its file systems just before; `thaw-guest` follows behind `resume-guest`. */
     readonly quiesce?: boolean;
+    /** Of a move that keeps its way back open: what is written down for it, from this moment on. */
+    readonly window?: {
+      readonly seconds: number;
+      readonly ways: readonly MoveWay[];
+      readonly trim: boolean;
+    };
   };
   /** Lets the guest go on: always, or only if its record says that it runs (a guest that its user suspended stays so). */
   'resume-guest': { readonly when: 'always' | 'if-running' };
@@ -305,6 +324,8 @@ export interface Plan {
   readonly deletes?: SourceDeletion;
   /** The same of one by full mirrors. */
   readonly full?: FullMove;
+  /** Of one that keeps the way back of a move open, or goes it. */
+  readonly undo?: UndoData;
 }
 
 /** A request that cannot be planned: nothing was touched. */

@@ -1,16 +1,10 @@
 // The operations under test: what stands before each, and how it is planned.
 
-import type { FileIdentity } from '../../src/block/copy.js';
 import type { PathFacts } from '../../src/block/facts.js';
-import type { Image } from '../../src/block/layer.js';
-import { showSource } from '../../src/block/layer.js';
-import { findDisk } from '../../src/domain/definition.js';
-import type { Disk } from '../../src/domain/disk.js';
-import { imagesOf } from '../../src/domain/disk.js';
 import type { Definition } from '../../src/domain/definition.js';
+import type { DomainRecord } from '../../src/domain/record.js';
 import type { Snapshot } from '../../src/domain/snapshot.js';
-import type { LookDepth } from '../../src/host/chains.js';
-import { factsOf, resolveChains } from '../../src/host/chains.js';
+import type { UndoWindow } from '../../src/domain/undo-window.js';
 import {
   mirrorsOf,
   planBlockJobEnd,
@@ -18,37 +12,44 @@ import {
   planRemove,
   planReopen,
 } from '../../src/plan/mirror-end.js';
-import { planMove } from '../../src/plan/move.js';
-import { copiesOf, destinationsOf } from '../../src/plan/move-places.js';
-import type { MoveForm } from '../../src/domain/move-form.js';
 import { asItIs } from '../../src/domain/move-form.js';
-import { fullPathOf, planMoveFull } from '../../src/plan/move-full.js';
-import { planMoveOffline } from '../../src/plan/move-offline.js';
-import type { PivotWhen } from '../../src/domain/pivot-when.js';
 import { pivotAtOnce } from '../../src/plan/pivot-when.js';
-import { layersOf } from '../../src/plan/refuse.js';
 import { planSnapshotCreate } from '../../src/plan/snapshot-create.js';
 import type { Plan, Refusal } from '../../src/plan/step.js';
+import { planCloseWindow, planWindow, undone } from '../../src/plan/undo-window.js';
 import { waitJobs } from '../../src/qmp/jobs.js';
 import { present } from '../../src/std/assert.js';
-import { NeedsOperatorError } from '../../src/std/errors.js';
-import { planRotate } from '../../src/plan/rotate.js';
-import { openMoves } from '../../src/host/owed.js';
 import { withFate } from '../../src/plan/source.js';
 import { FerryBench, sizeBytes, uuid } from './ferry-bench.js';
 import { checkDeleted, planDelete } from './source.js';
+import {
+  image,
+  look,
+  moveAndRotate,
+  moveOffline,
+  planForm,
+  planFull,
+  planTheMove,
+  rotateDuringCopy,
+  shareBases,
+  sizesOf,
+} from './moves.js';
 
 const one = ['vda'] as const;
 const three = ['vda', 'vdb', 'vdc'] as const;
 type Kind = 'plain' | 'mirrored' | 'reuse';
 /** Shut off: just so, with an owed mirror, in the middle of a move, of one by full mirrors. */
 type Off = 'off' | 'owed' | 'moving' | 'mirroring';
+/**
+ * Moved: and all is settled; and the way back is open: just so, with a sealed layer on both sides, or about to be closed.
+ */
+type Moved = 'settled' | 'moved' | 'moved and rotated' | 'closing';
 
 export interface Scenario {
   readonly name: string;
   readonly targets: readonly string[];
-  /** A snapshot taken before, only the files for one made by hand, or a move that has ended. */
-  readonly before: Kind | 'files' | 'moved' | Off | null;
+  /** A snapshot taken before, or only the files for one made by hand. */
+  readonly before: Kind | 'files' | Off | Moved | null;
   readonly plan: (bench: FerryBench) => Promise<Plan | Refusal>;
   readonly reflinks?: true;
   /** What is below the top images is at the destination before. */
@@ -57,6 +58,8 @@ export interface Scenario {
   readonly isOffline?: true;
   /** What has to hold once it was committed. */
   readonly done?: (bench: FerryBench) => Promise<void>;
+  /** Where the disks are once it has committed; it is about a way back, which is closed otherwise. */
+  readonly endsIn?: '/src/' | '/dst/';
 }
 
 const end =
@@ -91,6 +94,9 @@ const planHeld = async (bench: FerryBench): Promise<Plan | Refusal> =>
 
 const planQuiesced = async (bench: FerryBench): Promise<Plan | Refusal> =>
   await planTheMove(bench, pivotAtOnce, true, true);
+
+const planWithWindow = async (bench: FerryBench): Promise<Plan | Refusal> =>
+  await planTheMove(bench, pivotAtOnce, false, false, asItIs, 3600);
 
 export const scenarios: readonly Scenario[] = [
   { name: 'snapshot of 1 disk', targets: one, before: null, plan: create('plain') },
@@ -154,9 +160,19 @@ export const scenarios: readonly Scenario[] = [
   {
     name: 'delete the source of 2 moved disks',
     targets: ['vda', 'vdb'],
-    before: 'moved',
+    before: 'settled',
     plan: planDelete,
     done: checkDeleted,
+  },
+  { name: 'window closes', targets: one, before: 'moved', plan: windowUntil(0), endsIn: '/dst/' },
+  { name: 'closed window', targets: one, before: 'closing', plan: planClose, endsIn: '/dst/' },
+  { name: 'undo 1 disk', targets: one, before: 'moved', plan: planTheUndo, endsIn: '/src/' },
+  {
+    name: 'undo 2 disks that were rotated',
+    targets: ['vda', 'vdb'],
+    before: 'moved and rotated',
+    plan: planTheUndo,
+    endsIn: '/src/',
   },
   { name: 'move 1 disk by reflink', targets: one, before: null, plan: planTheMove, reflinks: true },
 ];
@@ -168,11 +184,13 @@ export async function prepared(scenario: Scenario): Promise<FerryBench> {
   bench.storage.reflinks = reflinks;
   if (before === 'off' || before === 'owed' || before === 'moving' || before === 'mirroring')
     return await turnedOff(bench, targets, before);
-  if (before === 'moved') {
+  if (before === 'settled') {
     const fate = { keepSeconds: 0, shared: true };
     await bench.perform(async () => withFate(await planTheMove(bench), fate));
     return bench;
   }
+  if (before === 'moved' || before === 'moved and rotated' || before === 'closing')
+    return await movedAway(bench, before);
   if (before === 'files' || before === 'reuse') await makeByHand(bench);
   if (before === null && isShared) await shareBases(bench);
   if (before === null || before === 'files') return bench;
@@ -185,6 +203,45 @@ export async function prepared(scenario: Scenario): Promise<FerryBench> {
     await bench.journal.record(uuid, [{ change: 'mirror-ready', target, ready: 'yes' }]);
   if (before === 'reuse') await copyBase(bench);
   return bench;
+}
+
+async function movedAway(bench: FerryBench, kind: Moved): Promise<FerryBench> {
+  if (kind === 'moved and rotated') rotateDuringCopy(bench);
+  await bench.perform(async () => await planWithWindow(bench));
+  const [window] = (await bench.record()).windows ?? [];
+  const { operation } = present(window, 'its way back is open');
+  if (kind === 'closing')
+    await bench.journal.record(uuid, [
+      { change: 'close-window', operation, why: 'its time is over' },
+    ]);
+  return bench;
+}
+
+async function windowOf(
+  bench: FerryBench,
+): Promise<{ readonly record: DomainRecord; readonly window: UndoWindow }> {
+  const record = await bench.record();
+  return { record, window: present(record.windows?.[0], 'its way back is open') };
+}
+
+function windowUntil(untilMs: number): Scenario['plan'] {
+  return async (bench) => {
+    const { record, window } = await windowOf(bench);
+    const { nextIndex } = present(record.live, 'it runs');
+    return planWindow({ record, window: { ...window, untilMs }, nextIndex });
+  };
+}
+
+export async function planClose(bench: FerryBench): Promise<Plan | Refusal> {
+  const { record, window } = await windowOf(bench);
+  return planCloseWindow(record, window);
+}
+
+/** As if it had been asked for before the mirror was in step. */
+async function planTheUndo(bench: FerryBench): Promise<Plan | Refusal> {
+  const { record, window } = await windowOf(bench);
+  const plan = await windowUntil(Infinity)(bench);
+  return 'refusal' in plan ? plan : undone(plan, record, window);
 }
 
 async function turnedOff(
@@ -212,12 +269,6 @@ async function turnedOff(
 async function start(bench: FerryBench): Promise<Plan | Refusal> {
   return await bench.planStart();
 }
-
-const image = (path: string): Image => ({
-  source: { type: 'file', path },
-  format: 'qcow2',
-  index: null,
-});
 
 async function planCreate(bench: FerryBench, kind: Kind): Promise<Plan | Refusal> {
   const record = await bench.record();
@@ -261,14 +312,6 @@ function snapshotOf(definition: Definition, kind: Kind): Snapshot {
   };
 }
 
-const sizesOf = (definition: Definition) =>
-  new Map(
-    definition.disks.map(({ target, format }) => [
-      target,
-      { sizeBytes, clusterSizeBytes: format === 'raw' ? null : 65536 },
-    ]),
-  );
-
 /** REUSE_EXT: the caller makes both overlays; what the mirror stands on he fills in before the reopen. */
 async function makeByHand({ storage }: FerryBench): Promise<void> {
   const copy = { path: '/dst/vda.qcow2', format: 'qcow2', sizeBytes } as const;
@@ -289,155 +332,6 @@ async function copyBase({ storage }: FerryBench): Promise<void> {
   await storage.copy({ from: '/src/vda.qcow2', to: '/dst/vda.qcow2' });
 }
 
-async function planTheMove(
-  bench: FerryBench,
-  pivot: PivotWhen = pivotAtOnce,
-  quiesce = false,
-  trim = false,
-  form: MoveForm = asItIs,
-): Promise<Plan | Refusal> {
-  const record = await bench.record();
-  const { definition } = present(record.live, 'it runs');
-  const disks = definition.disks.map(({ target }) => present(findDisk(definition, target), target));
-  const seen = await look(bench, disks.flatMap(layersOf), 'header');
-  const { files, ...destination } = await atDestination(bench, disks, form);
-  return planMove({
-    record,
-    disks: disks.map((disk) => disk.target),
-    ...destination,
-    overlayFolder: form.overlayDir === null ? null : await bench.images.stat(form.overlayDir),
-    files: new Map([...files, ...seen]),
-    sizes: sizesOf(definition),
-    rotateBytes: null,
-    bytesPerSecond: null,
-    verify: 'full',
-    pivot,
-    quiesce,
-    trim,
-  });
-}
-
-function planForm(form: Partial<MoveForm>): Scenario['plan'] {
-  return async (bench) =>
-    await planTheMove(bench, pivotAtOnce, false, false, { ...asItIs, ...form });
-}
-
-/** Somebody brought what is below the top images before, in files of his own. */
-async function shareBases(bench: FerryBench): Promise<void> {
-  const { definition } = present((await bench.record()).live, 'it runs');
-  for (const disk of definition.disks)
-    for (const { source, format } of layersOf(disk).slice(1).toReversed()) {
-      const from = showSource(source);
-      const to = from.replace('/src/', '/dst/');
-      await bench.storage.copy({ from, to });
-      if (format === 'qcow2')
-        await bench.storage.setBacking(to, { path: '/dst/base.raw', format: 'raw' });
-      await bench.storage.sync(to);
-      bench.storage.seal(to, 'it is not ours');
-    }
-}
-
-/** What the host looks at before it plans a move. */
-async function atDestination(bench: FerryBench, disks: readonly Disk[], form: MoveForm) {
-  const placing = { to: '/dst', name: null, form, stamp: '7' };
-  const made = disks.flatMap((disk) => {
-    const copies = copiesOf(imagesOf(disk), placing);
-    const { overlays } = present(destinationsOf(disk, placing), 'they are files');
-    return [
-      ...copies.map(({ path, format }): Image => ({ ...image(path), format })),
-      ...copies.map(({ path }) => image(`${path}.part`)),
-      ...overlays.map(image),
-    ];
-  });
-  const there = new Map<string, FileIdentity>();
-  for (const { source } of form.shareBase ? made : []) {
-    const file = await bench.images.identity(showSource(source));
-    if (file !== null) there.set(showSource(source), file);
-  }
-  return {
-    ...placing,
-    folder: await bench.images.stat('/dst'),
-    freeBytes: 1n << 40n,
-    spokenForBytes: 0n,
-    files: await look(bench, made, 'header'),
-    there,
-    measured: new Map<string, bigint>(),
-  };
-}
-
-async function planFull(bench: FerryBench): Promise<Plan | Refusal> {
-  const record = await bench.record();
-  const { definition } = present(record.live, 'it runs');
-  const made = definition.disks.map((disk) => fullPathOf(record, disk, { to: '/dst', name: null }));
-  return planMoveFull({
-    record,
-    disks: definition.disks.map(({ target }) => target),
-    to: '/dst',
-    name: null,
-    destination: { kind: 'folder', path: '/dst' },
-    folder: await bench.images.stat('/dst'),
-    freeBytes: 1n << 40n,
-    spokenForBytes: 0n,
-    device: null,
-    files: new Map([
-      ...(await look(bench, made.map(image), 'header')),
-      ...(await look(bench, definition.disks.flatMap(layersOf), 'header')),
-    ]),
-    sizes: sizesOf(definition),
-    bytesPerSecond: null,
-    pivot: pivotAtOnce,
-    quiesce: false,
-    trim: false,
-    fuseAt: { prefix: '/run/vm1.fuse-', logFile: '/log/vm1-nbd.log' },
-    tlsCreds: null,
-    exportUsedBy: null,
-  });
-}
-
-async function moveOffline(bench: FerryBench, form: MoveForm = asItIs): Promise<Plan | Refusal> {
-  const record = await bench.record();
-  const definition = present(record.persistent, 'it is persistent');
-  const { disks } = await resolveChains(bench.images, definition, record.chains);
-  const images = disks.flatMap(imagesOf);
-  const identities = new Map<string, FileIdentity>();
-  for (const path of images.map(({ source }) => showSource(source)))
-    identities.set(path, present(await bench.images.identity(path), path));
-  const { files, ...destination } = await atDestination(bench, disks, form);
-  return planMoveOffline({
-    record,
-    disks: disks.map((disk) => disk.target),
-    chains: new Map(disks.map((disk) => [disk.target, disk])),
-    identities,
-    ...destination,
-    files: new Map([...files, ...(await look(bench, images, 'header'))]),
-    bytesPerSecond: null,
-    verify: 'full',
-  });
-}
-
-/** While the first image is copied a rotation is asked for: it comes about, is undone, or is refused. */
-async function moveAndRotate(bench: FerryBench): Promise<Plan | Refusal> {
-  bench.duringCopy = async () => {
-    const mirrors = mirrorsOf(await bench.record());
-    if (!bench.qemu.alive || mirrors.length === 0) return;
-    const jobs = mirrors.map(({ mirror }) => mirror.jobId);
-    await waitJobs(await bench.monitor(), jobs, ['ready'], 5000);
-    for (const { disk } of mirrors)
-      await bench.journal.record(uuid, [
-        { change: 'mirror-ready', target: disk.target, ready: 'yes' },
-      ]);
-    const [move] = await openMoves(bench.host());
-    if (move === undefined) return;
-    const record = await bench.record();
-    await bench
-      .perform(async () => planRotate({ record, move, files: new Map() }))
-      .catch((error: unknown) => {
-        if (bench.striker.dead || !(error instanceof NeedsOperatorError)) throw error;
-      });
-  };
-  return await planTheMove(bench);
-}
-
 async function mirrorFiles(bench: FerryBench): Promise<ReadonlyMap<string, PathFacts>> {
   const reused = mirrorsOf(await bench.record()).filter(({ record }) => record.made === 'reuse');
   const tops = await look(
@@ -451,15 +345,4 @@ async function mirrorFiles(bench: FerryBench): Promise<ReadonlyMap<string, PathF
     'header',
   );
   return new Map([...below, ...tops]);
-}
-
-async function look(
-  bench: FerryBench,
-  images: readonly Image[],
-  depth: LookDepth,
-): Promise<ReadonlyMap<string, PathFacts>> {
-  const found = new Map<string, PathFacts>();
-  for (const wanted of images)
-    found.set(showSource(wanted.source), await factsOf(bench.images, wanted, depth));
-  return found;
 }

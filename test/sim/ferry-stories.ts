@@ -3,8 +3,10 @@
 import assert from 'node:assert/strict';
 
 import type { Outcome } from '../../src/job/runner.js';
+import { showSource } from '../../src/block/layer.js';
 import { resume } from '../../src/job/runner.js';
 import { NeedsOperatorError } from '../../src/std/errors.js';
+import type { Before } from './ferry-checks.js';
 import {
   before,
   checkFiles,
@@ -15,7 +17,7 @@ import {
 } from './ferry-checks.js';
 import type { Death, FerryBench } from './ferry-bench.js';
 import type { Scenario } from './ferry-scenarios.js';
-import { prepared } from './ferry-scenarios.js';
+import { planClose, prepared } from './ferry-scenarios.js';
 import { Striker } from './faults.js';
 
 export interface Story {
@@ -51,7 +53,9 @@ export async function story(
   if (told.outcome === 'committed') await scenario.done?.(bench);
   if (bench.qemu.alive) {
     await checkRunning(bench);
-    if (told.outcome === 'nothing' || told.outcome === 'rolled-back')
+    if (scenario.endsIn !== undefined)
+      await checkWindow(bench, then, scenario.endsIn, told.outcome);
+    else if (told.outcome === 'nothing' || told.outcome === 'rolled-back')
       await checkNothing(bench, then);
     bench.kill();
     await bench.stop();
@@ -59,6 +63,29 @@ export async function story(
     await checkNothing(bench, then);
   await checkStopped(bench);
   return { ...told, calls };
+}
+
+/** What became of a way back. Where it was given up, what was written since the move goes into the copies, as the host has it. */
+async function checkWindow(
+  bench: FerryBench,
+  then: Before,
+  endsIn: '/src/' | '/dst/',
+  outcome: Story['outcome'],
+): Promise<void> {
+  const sides = async (): Promise<readonly string[]> =>
+    (await bench.record()).chains.flatMap(({ images }) =>
+      images.map(({ source }) => showSource(source).slice(0, 5)),
+    );
+  if (outcome === 'committed')
+    for (const side of await sides()) assert.equal(side, endsIn, 'where the disks are');
+  const [window] = (await bench.record()).windows ?? [];
+  if (window === undefined) return assert.equal(outcome, 'committed');
+  // Not one step of it was done: the host begins it again.
+  if (window.closing === null) await checkNothing(bench, then);
+  await bench.perform(async () => await planClose(bench));
+  await checkRunning(bench);
+  for (const side of await sides()) assert.equal(side, '/dst/', 'there was no way back');
+  assert.equal((await bench.record()).windows, undefined);
 }
 
 async function lives(
@@ -114,7 +141,19 @@ async function startAgain(bench: FerryBench): Promise<void> {
 const preparations = ({ before: kind }: Scenario): number =>
   kind === null || kind === 'files'
     ? 0
-    : { plain: 1, mirrored: 1, moved: 1, reuse: 1, owed: 2, off: 1, moving: 2, mirroring: 2 }[kind];
+    : {
+        moved: 1,
+        'moved and rotated': 2,
+        closing: 1,
+        settled: 1,
+        plain: 1,
+        mirrored: 1,
+        reuse: 1,
+        owed: 2,
+        off: 1,
+        moving: 2,
+        mirroring: 2,
+      }[kind];
 
 /** A first run, or whatever the daemon finds open when it starts or when a person says go on. */
 async function go(bench: FerryBench, scenario: Scenario, begin: boolean): Promise<void> {

@@ -2,7 +2,7 @@
 
 import type { OperationRecord } from '../../journal/journal.js';
 import type { CommandHint } from '../ferry-host.js';
-import { storyOf } from '../story.js';
+import { storyOf, undoHints } from '../story.js';
 import type { DaemonFacts, DoctorFacts, DomainFacts } from './facts.js';
 import type { DoctorFinding } from './types.js';
 
@@ -82,7 +82,11 @@ export function operationFinding(
   if (attention === null && waiting !== null)
     return finding(false, text(`waits for ${story.waitsFor}`), [show, ...story.commands]);
   if (attention === null)
-    return finding(false, text(`now ${story.now ?? 'its end'}`), hasDaemon ? [show] : []);
+    return finding(
+      false,
+      text(`now ${story.now ?? 'its end'}`),
+      hasDaemon ? [show, ...undoHints(operation)] : [],
+    );
   return finding(true, text(`waits for ${story.waitsFor}`), [show, ...story.commands]);
 }
 

@@ -78,6 +78,8 @@ const gaveRole = ({ entries }: OperationRecord, role: ImageRole): boolean =>
         change.change === 'role' &&
         change.role.path === role.path &&
         change.role.role === role.role &&
+        // What only names another live image gave none.
+        change.since !== 'kept' &&
         // One that was stamped when it was committed has its time from there.
         (change.since !== undefined || change.role.sinceSeconds === role.sinceSeconds),
     ),
@@ -141,7 +143,7 @@ function staleProof(role: ImageRole, left: OperationRecord | null, onlyByName: s
       ? { ...nothing, ours, elsewhere: `${where} before the switch` }
       : { ...nothing, ours, doubt: `${where} without reading it back (--verify none)` };
   }
-  const elsewhere = mirroredText(left, role);
+  const elsewhere = mirroredText(left, role) ?? originalText(left, role);
   return { ...nothing, ours, elsewhere };
 }
 
@@ -177,6 +179,18 @@ function whereElse(step: Step): string | null {
   return step.convert === undefined
     ? `copied it whole to ${step.to}`
     : `made ${step.to} of all that it held`;
+}
+
+/** A copy that a move made and that was left when the move was undone: what it was made of is live again. */
+function originalText({ plan }: OperationRecord, role: ImageRole): string | null {
+  if (plan.undo === undefined) return null;
+  for (const { from, to } of plan.move?.ways ?? []) {
+    const at = from.findIndex(({ source }) => localPath(source) === role.path);
+    const original = to[at];
+    if (original !== undefined)
+      return `operation ${plan.undo.move} made it as a copy of ${showSource(original.source)}, which is in use again`;
+  }
+  return null;
 }
 
 /** The active layer of a disk is what its mirror kept in step; roles of one disk are given from the top down. */

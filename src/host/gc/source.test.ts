@@ -7,7 +7,7 @@ import type { TestContext } from 'node:test';
 import { test } from 'node:test';
 
 import type { VerifyMode } from '../../block/copy.js';
-import type { MoveWay } from '../../plan/move-tail.js';
+import type { MoveWay } from '../../domain/undo-window.js';
 import { planDeleteSource } from '../../plan/source.js';
 import type { Plan, Step } from '../../plan/step.js';
 import { present } from '../../std/assert.js';

@@ -216,9 +216,9 @@ export class MemoryHost implements FerryHost {
     this.operation(id);
   }
 
-  async undoOperation(id: number): Promise<void> {
-    this.note('undoOperation', id);
-    this.operation(id);
+  async undoOperation(id: number, { close }: { readonly close: boolean }): Promise<OperationView> {
+    this.note('undoOperation', id, close);
+    return this.operation(id);
   }
 
   async operationRecord(id: number): Promise<OperationRecordView> {

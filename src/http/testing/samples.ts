@@ -78,6 +78,7 @@ export const vda: DiskView = {
       image('/src/vm1.qcow2', 'sealed', { index: 1 }),
     ],
     owner: { snapshot: 's1', move: null, made: 'ours' },
+    wayBack: null,
   },
   former: [
     {
@@ -140,6 +141,7 @@ export const plainMove: MoveRequest = {
   trim: false,
   keepSourceSeconds: null,
   deleteShared: false,
+  undoSeconds: null,
   ...asItIs,
 };
 
@@ -162,6 +164,7 @@ export const aMove: MoveRequest = {
   flatten: true,
   format: 'raw',
   clusterSizeBytes: 1n << 20n,
+  undoSeconds: 7200,
 };
 
 const rates: ProgressRates = {
@@ -228,7 +231,7 @@ export const move: OperationView = {
       },
     ],
   },
-  source: { keepSeconds: 86_400, keptUntil: null, images: [] },
+  source: { keepSeconds: 86_400, keptUntil: null, undoUntil: null, images: [] },
   copies: [
     {
       from: '/src/vm1.qcow2',

@@ -21,6 +21,7 @@ import { closeNode, openNode } from './nodes.js';
 import { arrive, holdImages, letGoImages } from './offline.js';
 import { pivot } from './pivot.js';
 import { waitPivot } from './wait-pivot.js';
+import { waitWindow } from './wait-window.js';
 import { rotate } from './rotate.js';
 import { closeSealed, seal, stamp } from './seal.js';
 import { snapshot } from './snapshot.js';
@@ -38,6 +39,7 @@ export const effects: Effects<DomainWorld> = {
   'start-commit': startCommit,
   'wait-ready': waitReady,
   'wait-pivot': waitPivot,
+  'wait-window': waitWindow,
   'copy-image': copyImage,
   'check-image': checkImage,
   'hold-images': holdImages,

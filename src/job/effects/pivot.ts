@@ -27,6 +27,7 @@ const CONCLUDED_TIMEOUT_MS = 10_000;
 /** How often it is asked again: the guest runs meanwhile. */
 const HEALTH_PATIENCE_MS = 20_000;
 /** The guest runs meanwhile. */
+const CATCH_UP_TIMEOUT_MS = 60_000;
 const COMMIT_TIMEOUT_MS = 10 * 60_000;
 /** Law 9: a target that takes longer to make one fsync durable is not pivoted to now. */
 const HEALTH_TIMEOUT_MS = 1000;
@@ -39,6 +40,8 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
     const monitor = await world.monitor();
     if (monitor === null) return await commitWithoutQemu(disks, world);
     if (!context.begun) completing.set(monitor, new Set());
+    // Begun in a QEMU that died: its domain's next one has made the mirrors again.
+    else await catchUp(monitor, disks);
     try {
       await switchOver(monitor, step, world);
     } catch (error) {
@@ -68,6 +71,12 @@ export const pivot: Effect<StepOf<'pivot'>, DomainWorld> = {
     if (!untouched || status !== 'running') return 'partial';
     return quiesce && (await mayBeFrozen(world)) ? 'partial' : 'absent';
   },
+  async changes({ window }, _world, { operation }) {
+    if (window === undefined) return [];
+    const { seconds, ways, trim } = window;
+    const untilMs = Date.now() + seconds * 1000;
+    return [{ change: 'open-window', window: { operation, untilMs, ways, trim, closing: null } }];
+  },
 };
 
 async function switchOver(
@@ -88,6 +97,20 @@ async function switchOver(
     await checkRoots(monitor, disks);
   }
   await nameBacking(monitor, disks);
+}
+
+async function catchUp(monitor: Monitor, disks: readonly PivotDisk[]): Promise<void> {
+  const jobs = await queryJobs(monitor);
+  const behind = disks.filter(({ jobId }) => {
+    const job = jobs.get(jobId);
+    return job?.info.status === 'running' && job.block?.ready === false;
+  });
+  const ids = behind.map(({ jobId }) => jobId);
+  if (ids.length === 0) return;
+  await waitJobs(monitor, ids, ['ready'], CATCH_UP_TIMEOUT_MS, 'throw').catch((error: unknown) => {
+    // What is not in step by then is told of by who looks next.
+    if (!(error instanceof BusyError)) throw error;
+  });
 }
 
 async function hasSwitched(monitor: Monitor, disks: readonly PivotDisk[]): Promise<boolean> {

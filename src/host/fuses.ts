@@ -156,7 +156,7 @@ export async function checkFuse(fuse: Fuse): Promise<void> {
  */
 export async function answerFuse(fuse: Fuse, timeoutMs: number): Promise<void> {
   await checkFuse(fuse);
-  const { socket, name, server } = fuse;
+  const { name, server } = fuse;
   const image = {
     driver: 'raw',
     file: { driver: 'nbd', server: nbdServer(throughFuse(fuse).host), export: name },
@@ -183,7 +183,7 @@ export async function answerFuse(fuse: Fuse, timeoutMs: number): Promise<void> {
   // Whoever got this error is not whoever wrote: nobody else might ever hear that something was lost.
   await endFuse(fuse);
   throw new QemuError(
-    `${showSource(server)}: its server was lost (${complaint.trim() || basename(socket)})`,
+    `${showSource(server)}: its server was lost (${complaint.trim() || 'the connection broke'})`,
     { qmpClass: 'FuseBlown' },
   );
 }

@@ -158,6 +158,8 @@ test('what is zero is discarded while the target is filled, and from the switch 
   const swing = present(pivot?.disks[0]?.swing, 'it is swung');
   assert.ok(!('discard' in swing));
   assert.equal(swing.size, 10n * MiB);
+  // A target that is lost cannot be reopened, and the guest must not wait for that.
+  assert.equal(pivot?.disks[0]?.swingBack, null);
 });
 
 test('the definition names the device, the record its mirror, and the old image is stale', () => {

@@ -402,7 +402,9 @@ function toDestination(way: FullWay): PivotDisk {
     ...(way.fuse === null ? {} : { fuse: way.fuse }),
     // From the guest's first write on it is opened as its XML says.
     swing: isSame ? null : reopenOptions(way.to, openHow(way, false)),
-    swingBack: isSame ? null : reopenOptions(way.to, openHow(way, true)),
+    // What is not switched to is closed, or filled on as it is; a target that is lost could not even be reopened, and
+    // the guest would be left standing (seen: `Error flushing drive`).
+    swingBack: null,
     header: null,
     offline: null,
   };

@@ -238,11 +238,10 @@ async function blindInStep2(half: 'done' | 'absent') {
   });
   // A crash: nothing is written after the `doing`.
   const until = Object.create(journal) as Journal;
-  until.append = async (...args) => {
-    const [, entry] = args;
+  until.append = async (id, entry, ...rest) => {
     if (entry.type === 'rollback') throw new Error('the process is gone');
     if (entry.type === 'attention') throw new Error('the process is gone');
-    return await journal.append(...args);
+    return await journal.append(id, entry, ...rest);
   };
   await resume(operation, toyPlan, { journal: until, effects: broken, world }).catch(() => null);
   const deps = { journal, effects: blind, world };

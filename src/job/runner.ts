@@ -192,14 +192,17 @@ async function advance<W>(run: Run<W>, returned: Returned = new Map()): Promise<
 }
 
 async function forward<W>(run: Run<W>, { marks }: Progress, returned: Returned): Promise<Next> {
+  /** The step whose `doing` was written together with the `done` of the one before. */
+  let begun: number | null = null;
   for (const i of run.plan.steps.keys()) {
     const mark = present(marks[i], 'fold makes one mark a step');
     const { step, effect, context } = partsOf(run, i, { begun: mark === 'doing' });
     const failure = returned.get(i);
     if (failure !== undefined) {
-      await complete(run, i, async () => {
+      const result = async (): Promise<void> => {
         if (failure !== null) throw failure;
-      });
+      };
+      begun = await complete(run, i, marks, result);
       continue;
     }
     const action = decide(mark, mark === 'doing' ? await ask(run, i) : null, 'forward');
@@ -207,14 +210,14 @@ async function forward<W>(run: Run<W>, { marks }: Progress, returned: Returned):
     if (action === 'do') {
       await run.deps.turn?.(step.kind);
       if (isCancelled(run, i)) throw cancelled(run, i);
-      if (mark !== 'doing' && effect.repeatable !== true)
+      if (begun !== i && mark !== 'doing' && effect.repeatable !== true)
         await append(run, { type: 'doing', step: i });
       tell(run, i, 'doing');
       if (effect.background === true)
         return { background: [i, ...(await alsoBegun(run, i, marks))] };
       const attempt = async () => await effect.do(step, run.deps.world, context);
-      await complete(run, i, async () => await withoutQemu(run, i, attempt));
-    } else if (mark !== 'done') await complete(run, i, async () => undefined);
+      begun = await complete(run, i, marks, async () => await withoutQemu(run, i, attempt));
+    } else if (mark !== 'done') begun = await complete(run, i, marks, async () => undefined);
   }
   await append(run, { type: 'end', outcome: 'committed' });
   return { outcome: 'committed' };
@@ -237,8 +240,15 @@ async function alsoBegun<W>(
 /**
  * Does step `i` and makes it known. A failure of the commit step is put to the world: what it has done is not turned
  * round because an answer was lost, and what it cannot tell is not turned round either.
+ *
+ * Resolves to the step that was written down as begun in the same transaction, which saves an fsync; null: none was.
  */
-async function complete<W>(run: Run<W>, i: number, attempt: () => Promise<void>): Promise<void> {
+async function complete<W>(
+  run: Run<W>,
+  i: number,
+  marks: readonly Mark[],
+  attempt: () => Promise<void>,
+): Promise<number | null> {
   const isCommit = i === run.plan.commitAt - 1;
   let changes: readonly Change[];
   try {
@@ -252,8 +262,18 @@ async function complete<W>(run: Run<W>, i: number, attempt: () => Promise<void>)
     changes = await changesOf(run, i).catch(stop);
   }
   const entry = { type: 'done', step: i } as const;
-  await append(run, entry, changes).catch(isCommit ? stop : rethrow);
+  const next = nextToBegin(run, i, marks);
+  const then: Entry | null = next === null ? null : { type: 'doing', step: next };
+  await append(run, entry, changes, then).catch(isCommit ? stop : rethrow);
   tell(run, i, 'done');
+  return next;
+}
+
+/** The step behind `i`, if nothing but its `doing` stands between it and being done. */
+function nextToBegin<W>(run: Run<W>, i: number, marks: readonly Mark[]): number | null {
+  const next = i + 1;
+  if (marks[next] !== 'none' || run.deps.turn !== undefined || isCancelled(run, next)) return null;
+  return partsOf(run, next).effect.repeatable === true ? null : next;
 }
 
 /** After a failure on the way forward: back, unless the commit step is done. */
@@ -376,12 +396,14 @@ async function append<W>(
   { operation, deps, pauses }: Run<W>,
   entry: Entry,
   changes: readonly Change[] = [],
+  then: Entry | null = null,
 ): Promise<void> {
   const noted = pauses.splice(0);
   await deps.journal.append(
     operation,
     noted.length === 0 ? entry : { ...entry, pauses: noted },
     changes,
+    then,
   );
 }
 

@@ -96,8 +96,16 @@ export interface Journal extends AsyncDisposable {
   /** Opens an operation. The plan is durable before it resolves. */
   begin(plan: Plan): Promise<number>;
 
-  /** Writes `entry` and applies `changes` to the operation's domain: both or neither. An ended operation takes none. */
-  append(operation: number, entry: Entry, changes?: readonly Change[]): Promise<Applied>;
+  /**
+   * Writes `entry`, and `then` behind it, and applies `changes` of `entry` to the operation's domain: all or nothing. An
+   * ended operation takes none.
+   */
+  append(
+    operation: number,
+    entry: Entry,
+    changes?: readonly Change[],
+    then?: Entry | null,
+  ): Promise<Applied>;
 
   /** Begins, does and ends a plan whose steps are all `record`, in one transaction. */
   commitAtOnce(plan: Plan): Promise<{ readonly operation: number; readonly applied: Applied }>;

@@ -104,8 +104,16 @@ export class MemoryJournal implements Journal {
     return this.write((store) => this.withPlan(store, plan));
   }
 
-  async append(operation: number, entry: Entry, changes: readonly Change[] = []): Promise<Applied> {
-    const applied = this.write((store) => this.withEntry(store, operation, entry, changes));
+  async append(
+    operation: number,
+    entry: Entry,
+    changes: readonly Change[] = [],
+    then: Entry | null = null,
+  ): Promise<Applied> {
+    const applied = this.write((store) => {
+      const [next, made] = this.withEntry(store, operation, entry, changes);
+      return then === null ? [next, made] : [this.withEntry(next, operation, then, [])[0], made];
+    });
     this.listeners.tell(applied);
     return applied;
   }

@@ -145,9 +145,15 @@ export class SqliteJournal implements Journal {
     return this.writeNew(() => this.insertPlan(plan));
   }
 
-  async append(operation: number, entry: Entry, changes: readonly Change[] = []): Promise<Applied> {
+  async append(
+    operation: number,
+    entry: Entry,
+    changes: readonly Change[] = [],
+    then: Entry | null = null,
+  ): Promise<Applied> {
     return this.commit(() => {
       this.insertEntry(operation, entry, changes);
+      if (then !== null) this.insertEntry(operation, then, []);
       return this.apply(this.domainOf(operation), changes);
     });
   }

@@ -6,10 +6,11 @@ import { test } from 'node:test';
 
 import type { EffectContext, Effect, Effects } from '../../src/job/effect.js';
 import type { StepProgress } from '../../src/job/runner.js';
-import { resume } from '../../src/job/runner.js';
+import { resolve, resume } from '../../src/job/runner.js';
 import type { Journal } from '../../src/journal/journal.js';
 import { MemoryJournal } from '../../src/journal/memory.js';
 import type { Plan, Step, StepOf } from '../../src/plan/step.js';
+import { NeedsOperatorError } from '../../src/std/errors.js';
 import { crash, everyFault, trouble, type Striker } from './faults.js';
 import { live } from './lives.js';
 
@@ -187,6 +188,29 @@ test('what one says comes with what the others said last', async () => {
     [1, 98n],
     [2, 99n],
   ]);
+});
+
+test('a person is asked of each of them in the order in which they are taken back', async () => {
+  const [journal, world] = [new MemoryJournal({ nowMs: () => 0 }), new World()];
+  const full: Do = async ({ to }, there) => {
+    if (to === 'c') throw new Error('no space left on device');
+    await there.create(to);
+  };
+  const known = effectsOf(full);
+  const copy = { ...known['copy-image'], probe: async () => 'unknown' as const };
+  const deps = { journal, world, effects: { ...known, 'copy-image': copy } };
+  const operation = await journal.begin(plan);
+  await assert.rejects(resume(operation, plan, deps), NeedsOperatorError);
+  const say = async (was: 'done' | 'absent') => {
+    const word = { direction: 'back', was, by: 'ann' } as const;
+    return await (
+      await resolve(operation, plan, word, deps)
+    ).ended;
+  };
+  // Of c, then of b: of a the journal heard that it is done.
+  await assert.rejects(say('absent'), NeedsOperatorError);
+  assert.equal((await say('done')).outcome, 'rolled-back');
+  assert.deepEqual(world.files, new Set());
 });
 
 for (const [what, error] of [

@@ -6,5 +6,5 @@ import { strikeAll } from './every-call.js';
 await strikeAll(
   ['a power cut', 'a power cut, and a storage that lied', 'the death of QEMU'],
   false,
-  { tried: 8000, rolledBack: 1500, attention: 0 },
+  { tried: 6500, rolledBack: 1200, attention: 0 },
 );

@@ -3,7 +3,7 @@
 import { strikeAll } from './every-call.js';
 
 await strikeAll(['an error', 'a crash of the daemon'], true, {
-  tried: 8000,
-  rolledBack: 1800,
-  attention: 1000,
+  tried: 6500,
+  rolledBack: 1400,
+  attention: 800,
 });

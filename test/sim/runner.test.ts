@@ -238,10 +238,10 @@ async function blindInStep2(half: 'done' | 'absent') {
   });
   // A crash: nothing is written after the `doing`.
   const until = Object.create(journal) as Journal;
-  until.append = async (id, entry, changes) => {
+  until.append = async (id, entry, ...rest) => {
     if (entry.type === 'rollback') throw new Error('the process is gone');
     if (entry.type === 'attention') throw new Error('the process is gone');
-    return await journal.append(id, entry, changes);
+    return await journal.append(id, entry, ...rest);
   };
   await resume(operation, toyPlan, { journal: until, effects: broken, world }).catch(() => null);
   const deps = { journal, effects: blind, world };

@@ -13,7 +13,7 @@ test('after any crash the operation is finished forward', async (t) => {
     assert.equal(outcome, 'committed');
   });
   t.diagnostic(`${tried} faults`);
-  assert.ok(tried >= toyPlan.steps.length * 6, `only ${tried} faults`);
+  assert.ok(tried >= toyPlan.steps.length * 4, `only ${tried} faults`);
 });
 
 test('after any error all of the plan is there or none of it, and the error is the one that was thrown', async (t) => {

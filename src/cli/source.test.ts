@@ -78,6 +78,7 @@ test('a move says how long its way back is open; undo goes it, and closes it', a
   assert.deepEqual({ ...(request as object), undoSeconds: 7200 }, request);
   const bad = await on.ferry([...line, 'forever']);
   assert.match(bad.stderr, /It has to be a time such as 30m, 2h or 1d/);
+  on.host.operationViews.set(7, { ...move, status: 'committed' });
   on.host.calls.length = 0;
   const undone = await on.ferry(['undo', '7', '--progress', 'none']);
   assert.match(undone.stdout, /Operation 7 is taken back; its disks are where they were/);

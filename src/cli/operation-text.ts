@@ -261,15 +261,20 @@ function laterLines(id: number, source: SourceView | null): readonly string[] {
 /** Of a copy there is one line, of many there is one for the rest. */
 const mostCopies = 2;
 
+const making: ReadonlySet<string> = new Set(['create-image', 'take-device', 'start-fuse']);
+
 /** A move that was begun, in few lines: what goes where, how much of it, and the way back. */
 export function beganText(began: OperationView, disks: readonly string[], to: string): string {
   const { id, domainName, steps, story, progress } = began;
   const bytes = (progress?.disks ?? []).reduce((sum, { totalBytes }) => sum + totalBytes, 0n);
-  const copies = steps.filter(({ kind }) => kind === 'copy-image').map(({ text }) => text);
+  const copied = steps.filter(({ kind }) => kind === 'copy-image' || kind === 'check-image');
+  // By full mirrors nothing is copied step by step: what is made tells where it goes.
+  const told = copied.length > 0 ? copied : steps.filter(({ kind }) => making.has(kind));
+  const copies = told.map(({ text }) => text);
   const shown = copies.slice(0, copies.length > mostCopies ? mostCopies - 1 : mostCopies);
   const more = copies.length - shown.length;
   return [
-    `Operation ${id} moves ${disks.join(', ')} of ${domainName} to ${to}: ${humanBytes(bytes)}`,
+    `Operation ${id} moves ${disks.join(', ')} of ${domainName} to ${to}${bytes === 0n ? '' : `: ${humanBytes(bytes)}`}`,
     ...shown,
     ...(more === 0 ? [] : [`… and ${more} more images`]),
     `way back: ${story.wayBack ?? 'none'} (ferry ops cancel ${id})`,

@@ -70,6 +70,27 @@ test('keep-source asks for the time, undo tells why not', async (t) => {
   assert.match(undone.stderr, /undo 7: it has no undo window\n.*ferry move vm1 vda --to \/src/s);
 });
 
+test('a move says how long its way back is open; undo goes it, and closes it', async (t) => {
+  const on = await bench(t);
+  const line = ['move', 'vm1', 'vda', '--to', '/dst', '--detach', '--undo-window'];
+  assert.equal((await on.ferry([...line, '2h'])).code, 0);
+  const request = on.host.calls.find(([verb]) => verb === 'startMove')?.[2];
+  assert.deepEqual({ ...(request as object), undoSeconds: 7200 }, request);
+  const bad = await on.ferry([...line, 'forever']);
+  assert.match(bad.stderr, /It has to be a time such as 30m, 2h or 1d/);
+  on.host.operationViews.set(7, { ...move, status: 'committed' });
+  on.host.calls.length = 0;
+  const undone = await on.ferry(['undo', '7', '--progress', 'none']);
+  assert.match(undone.stdout, /Operation 7 is taken back; its disks are where they were/);
+  const closed = await on.ferry(['undo', '7', '--close', '--progress', 'none']);
+  assert.match(closed.stdout, /The way back of operation 7 is closed/);
+  const said = on.host.calls.filter(([verb]) => verb === 'undoOperation');
+  assert.deepEqual(said, [
+    ['undoOperation', 7, false],
+    ['undoOperation', 7, true],
+  ]);
+});
+
 test('an operation shows which old images are kept, why, how much older, and which are deleted', () => {
   const older = { seconds: 19, writtenBytes: 4_404_020n, isAtLeast: true };
   const keptUntil = '2026-01-02T03:04:05.000Z';
@@ -78,7 +99,7 @@ test('an operation shows which old images are kept, why, how much older, and whi
     source: {
       keepSeconds: 0,
       keptUntil,
-      undoUntil: null,
+      undoUntil: '2026-01-02T01:04:05.000Z',
       images: [
         { path: '/src/a', state: 'deleted', why: null, older: null },
         { path: '/src/b', state: 'kept', why: '/src/c names it', older },
@@ -86,6 +107,7 @@ test('an operation shows which old images are kept, why, how much older, and whi
     },
   });
   assert.match(text, /source +kept until 2026-01-0\d .*, and then deleted/);
+  assert.match(text, /way back +open until 2026-01-0\d /);
   assert.match(text, /source +\/src\/a: deleted/);
   assert.match(
     text,

@@ -75,5 +75,5 @@ test('how long a source is kept, and the wish to take a move back, reach the hos
   ]);
   await assert.rejects(client.keepSource(7, -1), /body\.keepSeconds: /);
   await assert.rejects(client.keepSource(7, 1e12), /body\.keepSeconds: /);
-  assert.equal(host.calls.length, 3);
+  assert.equal(host.calls.length, 4);
 });

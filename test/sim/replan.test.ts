@@ -8,6 +8,7 @@ import { resume } from '../../src/job/runner.js';
 import type { Journal } from '../../src/journal/journal.js';
 import type { Plan, Step } from '../../src/plan/step.js';
 import { present } from '../../src/std/assert.js';
+import { QemuError } from '../../src/std/errors.js';
 import { journalOfToy } from './stage.js';
 import { toyEffects, toyPlan, ToyWorld } from './toy.js';
 
@@ -48,5 +49,30 @@ for (const end of ['fails', 'succeeds'] as const) {
     assert.deepEqual(outcome, { outcome: 'committed' });
     assert.equal(waits, 2);
     assert.deepEqual(world.rude, []);
+  });
+}
+
+for (const [name, isGone, want] of [
+  ['is back', false, 'committed'],
+  ['is gone still', true, 'waiting'],
+] as const) {
+  test(`a wait that failed with its QEMU, which ${name}: ${want}`, async () => {
+    const journal = await journalOfToy();
+    const world = new ToyWorld();
+    let waits = 0;
+    const wait: Effect<Step, ToyWorld> = {
+      ...toyEffects['wait-ready'],
+      do: async () => {
+        if (waits++ > 0) return await world.waitReady();
+        throw new QemuError('wait: QEMU is gone', { qmpClass: 'Gone' });
+      },
+    };
+    const effects = { ...toyEffects, 'wait-ready': wait };
+    const plan: Plan = { ...toyPlan, waitsFrom: 0 };
+    const operation = await journal.begin(plan);
+    const deps = { journal, effects, world, isGone: async () => isGone };
+    const { outcome } = await resume(operation, plan, deps);
+    assert.equal(outcome, want);
+    assert.equal(waits, isGone ? 1 : 2);
   });
 }

@@ -6,6 +6,7 @@ import type { TestContext } from 'node:test';
 import { test } from 'node:test';
 
 import type { Change } from '../../domain/record.js';
+import type { MoveWay } from '../../domain/undo-window.js';
 import type { Step, StepOf } from '../../plan/step.js';
 import { choose } from './gc.js';
 import { History } from './testing/history.js';
@@ -20,6 +21,19 @@ async function dropped(history: History, existed = false): Promise<void> {
   await history.image('mirror');
   await history.ended('snapshot-create (mirrored)', [history.create('mirror', existed), record]);
   await history.ended('snapshot-delete (remove-mirror)', [record], { 0: [history.role('mirror')] });
+}
+
+/** A move to `copy` that was undone, so that `live.qcow2` is what it was made of. */
+async function movedBack(history: History): Promise<void> {
+  await history.image('copy');
+  const layer = (name: string, index: number) =>
+    ({ source: { type: 'file', path: history.at(name) }, format: 'qcow2', index }) as const;
+  // Only what is looked at.
+  const way = { from: [layer('copy', 1)], to: [layer('live.qcow2', 2)], epochs: [] };
+  const move = { ways: [way as unknown as MoveWay], rotateBytes: null };
+  const undo = { move: 1, going: 'back', untilMs: 0 } as const;
+  const changes = { 0: [history.role('other', 'stale'), history.role('copy', 'stale')] };
+  await history.ended('undo', [pivot], changes, { move, undo });
 }
 
 /** A move from `old` to `live.qcow2`, by way of the overlay `old.move`. */
@@ -197,6 +211,24 @@ const rows: readonly Row[] = [
     'the overlay of a move',
     async (h) => await moved(h),
     'old.move',
+    'by-name',
+    /kept until somebody names it$/,
+  ],
+  [
+    'a source whose way back was closed later',
+    async (h) => {
+      await moved(h);
+      const again: Change = { ...h.role('old', 'stale'), since: 'kept' };
+      await h.ended('undo-window (close)', [pivot], { 0: [again] });
+    },
+    'old',
+    'by-name',
+    /kept until somebody names it; only together with .*old\.move/,
+  ],
+  [
+    'the copy of a move that was undone',
+    async (h) => await movedBack(h),
+    'copy',
     'by-name',
     /kept until somebody names it$/,
   ],

@@ -55,7 +55,7 @@ export class History {
     await this.journal.record(uuid, [{ change: 'define', definition, chains: [] }]);
   }
 
-  role(name: string, role: ImageRole['role'] = 'unfinished'): Change {
+  role(name: string, role: ImageRole['role'] = 'unfinished'): Extract<Change, { change: 'role' }> {
     return {
       change: 'role',
       role: {

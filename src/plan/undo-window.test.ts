@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { asItIs } from '../domain/move-form.js';
 import type { Layer } from '../block/layer.js';
 import { localPath } from '../block/layer.js';
 import type { DomainRecord, OwedMirror } from '../domain/record.js';
@@ -223,16 +224,23 @@ for (const [name, record, want] of [
   });
 }
 
-for (const [name, record, keepSeconds, undoSeconds, want] of [
-  ['none', off, 0, null, null],
-  ['one', running, null, 60, null],
-  ['one of a source that is kept for a time', running, 60, 60, null],
-  ['one of a domain that is off', off, null, 60, /shut off, .*; move without --undo-window/],
-  ['one of a transient domain', { ...running, persistent: null }, null, 60, /is transient/],
-  ['one of a source that goes', running, 0, 60, /say --keep-source TIME/],
+const flat = { flatten: true, format: 'raw' } as const;
+
+for (const [name, record, keepSeconds, undoSeconds, form, want] of [
+  ['none', off, 0, null, flat, null],
+  ['one', running, null, 60, {}, null],
+  ['one of a source that is kept for a time', running, 60, 60, {}, null],
+  ['one of a domain that is off', off, null, 60, {}, /shut off, .*; move without --undo-window/],
+  ['one of a transient domain', { ...running, persistent: null }, null, 60, {}, /is transient/],
+  ['one of a source that goes', running, 0, 60, {}, /say --keep-source TIME/],
+  ['one of images that become others', running, null, 60, flat, /which --flatten and --format/],
 ] as const) {
   test(`a move with an undo window: ${name}`, () => {
-    const found = windowObstacle(record, { keepSeconds, shared: false }, undoSeconds);
+    const found = windowObstacle(
+      record,
+      { keepSeconds, shared: false },
+      { ...asItIs, ...form, undoSeconds },
+    );
     if (want === null) assert.equal(found, null);
     else assert.match(messageOf(found), want);
   });

@@ -79,7 +79,7 @@ async function serve(
   const known = await Known.over(journal);
   const config = { ...options, log, nowMs, newUuid: randomUUID };
   const host = new Host(
-    { config, known, images: hostImages('qemu-img', options.qemuUser) },
+    { config, known, images: hostImages('qemu-img', options.qemuUser, options.storageLimits) },
     emulator,
     await hostUuid(journal),
   );

@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { defaultRunDir, defaultStateDir } from '../host/run-dir.js';
+import type { StorageLimit } from '../image/storage-limits.js';
 import { RequestError } from '../std/errors.js';
 
 export interface DaemonOptions {
@@ -18,6 +19,8 @@ export interface DaemonOptions {
   /** Told of each event of the stream: a line for a shell, an address for a POST; null: nobody. */
   readonly onEvent: string | null;
   readonly webhook: URL | null;
+  /** What copies to a storage may write to it in a second, all together. */
+  readonly storageLimits: readonly StorageLimit[];
   /** How often a mirror whose destination was missing is tried again. */
   readonly mirrorRetryMs: number;
 }
@@ -55,8 +58,6 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
       seconds,
       10,
     )
-    .option('--on-event <command>', 'run by /bin/sh for each event, with its JSON on stdin')
-    .option('--webhook <url>', 'POST the JSON of each event there (http or https)', webUrl)
     .addOption(
       new Option('--log-level <level>').choices(['debug', 'info', 'warn', 'error']).default('info'),
     )
@@ -64,6 +65,7 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
       'after',
       '\nA libvirt client reaches it with: virsh -c "qemu+unix:///system?socket=RUN_DIR/libvirt-sock"',
     );
+  withLimitsAndOutlets(command);
   parse(command, argv);
   const given = command.opts<{
     runDir?: string;
@@ -74,15 +76,17 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
     sandbox: boolean;
     logLevel: string;
     mirrorRetry: number;
+    storageLimit: readonly StorageLimit[];
     onEvent?: string;
     webhook?: URL;
   }>();
-  const { mirrorRetry, ...rest } = given;
+  const { mirrorRetry, storageLimit: storageLimits, ...rest } = given;
   return {
     ...rest,
     onEvent: given.onEvent ?? null,
     webhook: given.webhook ?? null,
     mirrorRetryMs: mirrorRetry * 1000,
+    storageLimits,
     // Both go into command lines of processes that outlive us.
     runDir: resolve(given.runDir ?? defaultRunDir()),
     stateDir: resolve(given.stateDir),
@@ -90,6 +94,17 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
     socketGid: given.socketGroup === undefined ? null : groupNamed(given.socketGroup),
   };
 }
+
+const withLimitsAndOutlets = (command: Command): Command =>
+  command
+    .option(
+      '--storage-limit <dir=size>',
+      'what the copies of all moves to the file system of this directory may write in a second together, such as /mnt/new=50M; may be given several times',
+      storageLimit,
+      [],
+    )
+    .option('--on-event <command>', 'run by /bin/sh for each event, with its JSON on stdin')
+    .option('--webhook <url>', 'POST the JSON of each event there (http or https)', webUrl);
 
 /** Help or version were asked for, and printed. */
 export class Shown extends Error {}
@@ -111,6 +126,16 @@ function seconds(text: string): number {
   const value = Number(text);
   if (value > 0 && value <= 86_400) return value;
   throw new InvalidArgumentError('It has to be a number of seconds, at most 86400.');
+}
+
+function storageLimit(text: string, before: readonly StorageLimit[]): readonly StorageLimit[] {
+  const [, folder, digits, unit = ''] = /^(\/.*)=([1-9]\d{0,8})([KMG]?)$/.exec(text) ?? [];
+  if (folder === undefined || digits === undefined)
+    throw new InvalidArgumentError(
+      'It has to be an absolute directory and bytes a second, such as /mnt/new=50M.',
+    );
+  const bytesPerSecond = BigInt(digits) << BigInt(10 * ('KMG'.indexOf(unit || ' ') + 1));
+  return [...before, { folder, bytesPerSecond }];
 }
 
 function webUrl(text: string): URL {

@@ -2,7 +2,7 @@
 
 import type { CopyNote, Extent, FileIdentity, SavedCopy, VerifyMode } from '../block/copy.js';
 import { StateError } from '../std/errors.js';
-import type { Pace } from './pace.js';
+import type { Pacing } from './pace.js';
 import type { Window } from './pieces.js';
 import type { Backing } from './store.js';
 
@@ -65,7 +65,7 @@ export interface CopyRequest {
   /** What the sample follows from. */
   readonly seed?: number;
   /** Of all that is read, at the source or at the target; other copies may share it. Left out: as fast as it goes. */
-  readonly pace?: Pace;
+  readonly pace?: Pacing;
 }
 
 export interface Tuning {
@@ -91,7 +91,7 @@ export interface Copying {
   readonly windows: readonly Window[];
   readonly done: (window: Window) => void;
   /** Of all that is read, at the source or at the target. */
-  readonly pace: Pace;
+  readonly pace: Pacing;
 }
 
 interface Sized {

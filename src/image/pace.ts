@@ -3,7 +3,12 @@
 /** How often a changed rate is looked at. */
 const lookMs = 200;
 
-export class Pace {
+export interface Pacing {
+  /** Resolves when so many bytes may pass, or as soon as `signal` is aborted. */
+  pass(bytes: number, signal: AbortSignal): Promise<void>;
+}
+
+export class Pace implements Pacing {
   private readonly rate: () => number | null;
   /** What passed ahead of its time. */
   private owedBytes = 0;
@@ -14,7 +19,6 @@ export class Pace {
     this.rate = rate;
   }
 
-  /** Resolves when so many bytes may pass, or as soon as `signal` is aborted. */
   async pass(bytes: number, signal: AbortSignal): Promise<void> {
     for (;;) {
       const rate = this.settle();

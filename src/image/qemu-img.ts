@@ -21,6 +21,8 @@ import { ImageHolds } from './hold.js';
 import { newKey } from './pieces.js';
 import { readRate, writeRate } from './rates.js';
 import type { Backing, CopyImage, CreateImage, Hashing, ImageStore, Owner } from './store.js';
+import type { StorageLimit } from './storage-limits.js';
+import { StorageLimits } from './storage-limits.js';
 import { syncFile, syncFolder } from './sync.js';
 import { runTool } from './tool.js';
 
@@ -29,7 +31,12 @@ const TOOL_TIMEOUT_MS = 60_000;
 const FLUSH_TIMEOUT_MS = 600_000;
 
 /** The images of this host. `qemuImg` is the binary, found in PATH when it has no slash. */
-export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): ImageStore {
+export function hostImages(
+  qemuImg = 'qemu-img',
+  owner: Owner | null = null,
+  storageLimits: readonly StorageLimit[] = [],
+): ImageStore {
+  const limits = new StorageLimits(storageLimits);
   const run = (args: readonly string[], timeoutMs = TOOL_TIMEOUT_MS): Promise<string> =>
     runTool(qemuImg, args, timeoutMs);
   const tool = copyTool(qemuImg);
@@ -47,7 +54,10 @@ export function hostImages(qemuImg = 'qemu-img', owner: Owner | null = null): Im
       if (owner !== null) await fs.chown(image.path, owner.uid, owner.gid);
     },
     isEmpty: (path, format) => isEmpty(run, path, format),
-    copy: async (copying) => await copy(tool, owner, copying),
+    copy: async (copying) => {
+      const pace = await limits.for(copying.to, copying.pace);
+      return await copy(tool, owner, { ...copying, ...(pace === undefined ? {} : { pace }) });
+    },
     convert: async (request) => await convertFrozen(converting, request),
     compare: async (request) => await converting.compare(request),
     measure: async (conversion) => await converting.measure(conversion),

@@ -2,7 +2,7 @@
 
 import type { CopyNote, SavedCopy } from '../block/copy.js';
 import type { Change } from '../domain/record.js';
-import type { Pace } from '../image/pace.js';
+import type { Pacing } from '../image/pace.js';
 import type { StepKind, StepOf } from '../plan/step.js';
 
 /**
@@ -43,7 +43,7 @@ export interface EffectContext {
   /** What was said of the operation's copies since it was planned, asked again and again; null: nothing. */
   readonly pace: () => CopyPace | null;
   /** What all copies of the operation read, together; `limit` is of the first that asks. */
-  readonly budget: (limit: () => number | null) => Pace;
+  readonly budget: (limit: () => number | null) => Pacing;
   /** Whether somebody said that the operation shall switch without waiting any longer; asked again and again. */
   readonly isPivotSaid: () => boolean;
   /** What this step, in whichever life of the daemon, wrote down of the copy that it makes; null: nothing. */

@@ -76,11 +76,11 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
     sandbox: boolean;
     logLevel: string;
     mirrorRetry: number;
-    storageLimit: readonly StorageLimit[];
+    storageLimit?: readonly StorageLimit[];
     onEvent?: string;
     webhook?: URL;
   }>();
-  const { mirrorRetry, storageLimit: storageLimits, ...rest } = given;
+  const { mirrorRetry, storageLimit: storageLimits = [], ...rest } = given;
   return {
     ...rest,
     onEvent: given.onEvent ?? null,
@@ -101,7 +101,6 @@ const withLimitsAndOutlets = (command: Command): Command =>
       '--storage-limit <dir=size>',
       'what the copies of all moves to the file system of this directory may write in a second together, such as /mnt/new=50M; may be given several times',
       storageLimit,
-      [],
     )
     .option('--on-event <command>', 'run by /bin/sh for each event, with its JSON on stdin')
     .option('--webhook <url>', 'POST the JSON of each event there (http or https)', webUrl);
@@ -128,7 +127,7 @@ function seconds(text: string): number {
   throw new InvalidArgumentError('It has to be a number of seconds, at most 86400.');
 }
 
-function storageLimit(text: string, before: readonly StorageLimit[]): readonly StorageLimit[] {
+function storageLimit(text: string, before: readonly StorageLimit[] = []): readonly StorageLimit[] {
   const [, folder, digits, unit = ''] = /^(\/.*)=([1-9]\d{0,8})([KMG]?)$/.exec(text) ?? [];
   if (folder === undefined || digits === undefined)
     throw new InvalidArgumentError(

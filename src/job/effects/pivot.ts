@@ -26,8 +26,9 @@ const PENDING_TIMEOUT_MS = 10_000;
 const CONCLUDED_TIMEOUT_MS = 10_000;
 /** How often it is asked again: the guest runs meanwhile. */
 const HEALTH_PATIENCE_MS = 20_000;
-/** The guest runs meanwhile. */
+/** How long a mirror that was made again may take to be in step; the guest runs meanwhile. */
 const CATCH_UP_TIMEOUT_MS = 60_000;
+/** The guest runs meanwhile. */
 const COMMIT_TIMEOUT_MS = 10 * 60_000;
 /** Law 9: a target that takes longer to make one fsync durable is not pivoted to now. */
 const HEALTH_TIMEOUT_MS = 1000;

@@ -15,6 +15,7 @@ import { present } from '../../std/assert.js';
 import { BusyError, QemuError, StateError, messageOf } from '../../std/errors.js';
 import type { Effect, EffectContext } from '../effect.js';
 import type { DomainWorld } from '../world.js';
+import { errorOf } from '../stop.js';
 import { ifAlive, isToRun, needMonitor } from '../world.js';
 import { freezeUnlessStopped, mayBeFrozen, thaw } from './freeze.js';
 import { cancel, startActiveCommit } from './jobs.js';
@@ -345,11 +346,13 @@ async function backOut(
     completing.set(monitor, new Set());
     const roots = await rootsOf(monitor);
     for (const disk of disks.filter((d) => !roots.has(d.from))) await switchBack(monitor, disk);
-    await swingBack(monitor, disks);
+    // The guest comes first: every disk is on its source, and what the targets stand on is nothing to it.
+    const failed = await swingBack(monitor, disks).then(() => null, errorOf);
     await resumeIfRunning(monitor, world);
     const ms = pauseOf(monitor);
     if (ms !== null) context.notePause('pivot that was taken back', ms);
     if (quiesce && (await isToRun(world))) await thaw(world, context);
+    if (failed !== null) throw failed;
   });
 }
 

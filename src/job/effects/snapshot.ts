@@ -2,7 +2,7 @@
 
 import type { PivotDisk, SnapshotDisk, StepOf } from '../../plan/step.js';
 import type { Monitor } from '../../qmp/monitor.js';
-import { waitJobs } from '../../qmp/jobs.js';
+import { queryJobs, waitJobs } from '../../qmp/jobs.js';
 import { QemuError, messageOf } from '../../std/errors.js';
 import type { Effect } from '../effect.js';
 import type { DomainWorld } from '../world.js';
@@ -35,15 +35,28 @@ export const snapshot: Effect<StepOf<'snapshot'>, DomainWorld> = {
       throw layersStay(disks, context.operation, error);
     }
   },
-  async probe({ disks }, world) {
+  async probe({ disks }, world, { direction }) {
     const monitor = await world.monitor();
     // Whether it came to the transaction cannot be told, but undoing works either way.
     if (monitor === null) return 'partial';
+    if (direction === 'back' && (await isGoingBack(monitor, disks, world))) return 'partial';
     const roots = await rootsOf(monitor);
     const switched = disks.filter((disk) => roots.has(disk.overlay));
     return switched.length === disks.length ? 'done' : switched.length === 0 ? 'absent' : 'partial';
   },
 };
+
+/** An undo that was cut off: its commits hide the overlays below their filters, or the guest still stands because of it. */
+async function isGoingBack(
+  monitor: Monitor,
+  disks: readonly SnapshotDisk[],
+  world: DomainWorld,
+): Promise<boolean> {
+  const jobs = await queryJobs(monitor);
+  if (disks.some((disk) => jobs.has(commitJob(disk)))) return true;
+  const { status } = await monitor.execute('query-status', {});
+  return status === 'paused' && (await isToRun(world));
+}
 
 /** Design §4: who asked for the snapshot has to know that its layers stay, and how they go. */
 function layersStay(disks: readonly SnapshotDisk[], operation: number, cause: unknown): QemuError {

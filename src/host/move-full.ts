@@ -25,7 +25,14 @@ import type { MoveRequest } from './ferry-host.js';
 import type { Host } from './host.js';
 import { look, sizesOf } from './look.js';
 import type { MovePlan, World } from './move-plan.js';
-import { pausesOf, ratesOf, showIdentity, timeOf } from './move-plan.js';
+import {
+  pausesOf,
+  ratesOf,
+  risksOfGuest,
+  showIdentity,
+  stageOfSwitch,
+  timeOf,
+} from './move-plan.js';
 import type { PlannedDisk } from './move-plan-view.js';
 import { lookAtPlace } from './move-look.js';
 import type { LookedAt } from './move-verbs.js';
@@ -289,7 +296,7 @@ async function describe(
     rates,
     seconds: timeOf(copyBytes, 0n, rates),
     pauses: pausesOf(host),
-    risks: risksOf(move, moved, rates),
+    risks: [...(await risksOfGuest(host, move, moved)), ...risksOf(move, moved, rates)],
     stages: stagesOf(move, moved),
   };
 }
@@ -321,6 +328,7 @@ function risksOf(
   );
   return [
     'a death of QEMU before the switch makes the copy start over at the next start of the domain: nothing of it is trusted then',
+    'bitmaps of backups are not taken along: begin them anew after the move',
     ...(record.persistent === null
       ? ['the domain is transient: that next start is its creation on its source']
       : []),
@@ -354,13 +362,7 @@ function stagesOf({ record: { name } }: MoveFull, disks: readonly Disk[]): MoveP
       stage: 'until the switch',
       wayBack: `the guest is on the source, which is as it always was; 'ferry ops cancel N' ends the copy`,
     },
-    {
-      stage: 'at the switch',
-      wayBack:
-        targets.length === 1
-          ? 'a switch that fails leaves the guest on the source'
-          : `all of ${targets.join(', ')} switch or none: if one fails, the guest is on the source with all of them`,
-    },
+    stageOfSwitch(targets),
     {
       stage: 'after the switch',
       wayBack: `none: the old images are a copy of that moment. They are kept, and 'ferry chain ${name}' shows them as stale`,

@@ -174,8 +174,7 @@ export async function describeMove(
     seconds,
     pauses: pausesOf(host),
     risks: [
-      ...risksOfQemu(await versionOf(host, record.uuid), moved),
-      ...untrimmed(move, moved),
+      ...(await risksOfGuest(host, move, moved)),
       ...(await risksOf(host, move, disks, rates)),
     ],
     stages: stagesOf(
@@ -304,8 +303,18 @@ export function pausesOf(host: Host): MovePlan['pauses'] {
   }));
 }
 
+/** What its QEMU and its disks bring with them, whichever way they move. */
+export async function risksOfGuest(
+  host: Host,
+  move: Pick<Move, 'record' | 'trim'>,
+  disks: readonly Disk[],
+): Promise<readonly string[]> {
+  const known = risksOfQemu(await versionOf(host, move.record.uuid), disks);
+  return [...known, ...untrimmed(move, disks)];
+}
+
 /** A discard of the guest ends at its disk unless that passes it on. */
-function untrimmed({ trim }: Move, disks: readonly Disk[]): readonly string[] {
+function untrimmed({ trim }: Pick<Move, 'trim'>, disks: readonly Disk[]): readonly string[] {
   const deaf = disks.filter(({ driver }) => trim && driver.discard !== 'unmap');
   return deaf.map(
     ({ target }) => `--trim gives nothing back of ${target}: its <driver> has no discard='unmap'`,
@@ -380,6 +389,14 @@ async function risksOf(
   ];
 }
 
+export const stageOfSwitch = (targets: readonly string[]): MovePlan['stages'][number] => ({
+  stage: 'at the switch',
+  wayBack:
+    targets.length === 1
+      ? 'a switch that fails leaves the guest on the source'
+      : `all of ${targets.join(', ')} switch or none: if one fails, the guest is on the source with all of them`,
+});
+
 const stagesOf = (
   { name }: DomainRecord,
   targets: readonly string[],
@@ -390,13 +407,7 @@ const stagesOf = (
     stage: 'until the switch',
     wayBack: `the guest is on the source; 'ferry ops cancel N' takes back what was done, and a crash costs what changed`,
   },
-  {
-    stage: 'at the switch',
-    wayBack:
-      targets.length === 1
-        ? 'a switch that fails leaves the guest on the source'
-        : `all of ${targets.join(', ')} switch or none: if one fails, the guest is on the source with all of them`,
-  },
+  stageOfSwitch(targets),
   ...(undoSeconds === null
     ? []
     : [

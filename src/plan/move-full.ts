@@ -17,7 +17,7 @@ import type { PivotWhen } from '../domain/pivot-when.js';
 import type { Change, DomainRecord, MirrorRecord } from '../domain/record.js';
 import { present } from '../std/assert.js';
 import { RequestError, StateError } from '../std/errors.js';
-import { badDisk, diskObstacle, noDisk } from './move.js';
+import { badDisk, mirroredObstacle, noDisk, runningObstacle } from './move.js';
 import type { Place } from './move-places.js';
 import { copyJobId, filterNode } from './overlay.js';
 import { isRefusal, layersOf, needLive, refuse } from './refuse.js';
@@ -108,28 +108,10 @@ const doing = ({ record, to }: Pick<MoveFull, 'record' | 'to'>): string =>
   `move ${record.name} to ${to}`;
 
 function checkDisk(request: MoveFull, disk: Disk, before: readonly Disk[]): Error | null {
-  const bad = badDisk(request, disk);
-  const obstacle = diskObstacle(request, disk, before);
+  const obstacle = runningObstacle(request, disk, before);
   if (obstacle !== null) return obstacle;
-  if (disk.driver.cache === 'unsafe')
-    return bad(
-      "cache='unsafe' drops the guest's flushes, so nothing could be promised; use another cache mode",
-    );
-  for (const { source } of layersOf(disk)) {
-    const path = localPath(source);
-    // Whoever serves it knows what it is.
-    if (path === null) continue;
-    const seen = request.files.get(path);
-    if (seen?.info == null)
-      return bad(`image ${path} cannot be read by ferryd; check its path and permissions`);
-    if (seen.info.snapshots > 0)
-      return bad(
-        `image ${path} holds internal snapshots, which a mirror does not carry; delete them first ('qemu-img snapshot -l ${path}')`,
-      );
-    if (seen.info.special.length > 0)
-      return bad(`image ${path} has ${seen.info.special.join(', ')}`);
-  }
-  return null;
+  const unfit = mirroredObstacle(request, disk);
+  return unfit === null ? null : badDisk(request, disk)(unfit);
 }
 
 function checkDestination(request: MoveFull, disks: readonly Disk[]): Error | null {

@@ -9,13 +9,14 @@ import type { Disk } from '../domain/disk.js';
 import { imagesOf } from '../domain/disk.js';
 import type { Change, DomainRecord, ImageRole } from '../domain/record.js';
 import { present } from '../std/assert.js';
-import type { Move } from './move.js';
+import type { AtDestination, Move } from './move.js';
 import {
   badDisk,
   checkDestinations,
   checkFolder,
   copySteps,
   diskObstacle,
+  imageObstacle,
   inLanes,
   noDisk,
 } from './move.js';
@@ -39,23 +40,7 @@ export interface OfflineWay {
   readonly shared?: number;
 }
 
-export interface MoveOffline extends Pick<
-  Move,
-  | 'record'
-  | 'disks'
-  | 'to'
-  | 'name'
-  | 'form'
-  | 'folder'
-  | 'freeBytes'
-  | 'spokenForBytes'
-  | 'files'
-  | 'there'
-  | 'measured'
-  | 'stamp'
-  | 'bytesPerSecond'
-  | 'verify'
-> {
+export interface MoveOffline extends AtDestination, Pick<Move, 'verify'> {
   /** By target, with their whole chains, as a start would open them. */
   readonly chains: ReadonlyMap<string, Disk>;
   /** Of every image of them, by path; what is not there is left out. */
@@ -141,10 +126,8 @@ function checkDisk(request: MoveOffline, disk: Disk, before: readonly Disk[]): E
     );
   for (const path of images.map(pathOf)) {
     const seen = request.files.get(path);
-    if (seen?.info == null || !request.identities.has(path))
-      return bad(`image ${path} cannot be read by ferryd; check its path and permissions`);
-    if (seen.info.special.length > 0)
-      return bad(`image ${path} has ${seen.info.special.join(', ')}`);
+    const unfit = imageObstacle(path, request.identities.has(path) ? seen : undefined);
+    if (unfit !== null) return bad(unfit);
   }
   return checkDestinations(request, disk, paths, before);
 }

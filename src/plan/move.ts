@@ -106,7 +106,7 @@ export function planMove(request: Move): Plan | Refusal {
 }
 
 /** What is asked of the destination, whether the domain runs or not. */
-type AtDestination = Pick<
+export type AtDestination = Pick<
   Move,
   | 'record'
   | 'disks'
@@ -155,30 +155,51 @@ export function diskObstacle(
   return jobObstacle(disk, request.record);
 }
 
+/** The same where the guest runs, its images left out. */
+export function runningObstacle(
+  request: Pick<Move, 'record'>,
+  disk: Disk,
+  before: readonly Disk[],
+): Error | null {
+  const obstacle = diskObstacle(request, disk, before);
+  if (obstacle !== null || disk.driver.cache !== 'unsafe') return obstacle;
+  return badDisk(
+    request,
+    disk,
+  )(
+    "cache='unsafe' drops the guest's flushes, so nothing could be promised; use another cache mode",
+  );
+}
+
+/** Why an image of this host cannot be moved, in whichever way. */
+export function imageObstacle(path: string, seen: PathFacts | undefined): string | null {
+  if (seen?.info == null)
+    return `image ${path} cannot be read by ferryd; check its path and permissions`;
+  return seen.info.special.length > 0 ? `image ${path} has ${seen.info.special.join(', ')}` : null;
+}
+
+/** The same of a running disk's images on this host: whoever serves one over the network knows what it is. */
+export function mirroredObstacle({ files }: Pick<Move, 'files'>, disk: Disk): string | null {
+  for (const path of layersOf(disk).flatMap(({ source }) => localPath(source) ?? [])) {
+    const seen = files.get(path);
+    if ((seen?.info?.snapshots ?? 0) > 0)
+      return `image ${path} holds internal snapshots, which a mirror does not carry; delete them first ('qemu-img snapshot -l ${path}')`;
+    const obstacle = imageObstacle(path, seen);
+    if (obstacle !== null) return obstacle;
+  }
+  return null;
+}
+
 function checkDisk(request: Move, disk: Disk, before: readonly Disk[]): Error | null {
   const bad = badDisk(request, disk);
-  const obstacle = diskObstacle(request, disk, before);
+  const obstacle = runningObstacle(request, disk, before);
   if (obstacle !== null) return obstacle;
-  if (disk.driver.cache === 'unsafe')
-    return bad(
-      "cache='unsafe' drops the guest's flushes, so nothing could be promised; use another cache mode",
-    );
   const paths = destinationsOf(disk, request);
   if (paths === null || layersOf(disk).some((layer) => layer.source.type !== 'file')) {
     return bad("an image of its chain is not a file; leave out '--strategy overlay'");
   }
-  for (const layer of layersOf(disk)) {
-    const path = present(localPath(layer.source), 'checked above');
-    const seen = request.files.get(path);
-    if (seen?.info == null)
-      return bad(`image ${path} cannot be read by ferryd; check its path and permissions`);
-    if (seen.info.snapshots > 0)
-      return bad(
-        `image ${path} holds internal snapshots, which a mirror does not carry; delete them first ('qemu-img snapshot -l ${path}')`,
-      );
-    if (seen.info.special.length > 0)
-      return bad(`image ${path} has ${seen.info.special.join(', ')}`);
-  }
+  const unfit = mirroredObstacle(request, disk);
+  if (unfit !== null) return bad(unfit);
   return checkDestinations(request, disk, paths, before);
 }
 
